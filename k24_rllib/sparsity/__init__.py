@@ -1,0 +1,28 @@
+"""Learned per-owner 2:4 sparsity in plain PyTorch (modules A, B and C of K-2:4), usable without Ray."""
+
+from k24_rllib.sparsity.diversity import AdaptiveDiversityCoefficient, pattern_orthogonality_loss, similarity_floor
+from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
+from k24_rllib.sparsity.linear import SemiStructuredLinear24
+from k24_rllib.sparsity.metrics import MaskFlipTracker, pattern_metrics
+from k24_rllib.sparsity.patterns import SAMPLING, nm_patterns, normalize_logits, sample_patterns
+from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
+from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
+
+__all__ = [
+    "SAMPLING",
+    "SCHEDULES",
+    "AdaptiveDiversityCoefficient",
+    "DenseLinear",
+    "EMAActivationTracker",
+    "MaskFlipTracker",
+    "MaskedLayer",
+    "SemiStructuredLinear24",
+    "hetero_scores",
+    "nm_patterns",
+    "normalize_logits",
+    "pattern_metrics",
+    "pattern_orthogonality_loss",
+    "sample_patterns",
+    "similarity_floor",
+    "temperature_at",
+]

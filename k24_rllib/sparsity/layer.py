@@ -1,0 +1,108 @@
+"""What a layer that mask owners share must offer, and the plain dense layer that offers it.
+
+Shapes: `A` mask owners, `I`/`J` in/out features, `rows` whatever an owner's inputs are stacked over.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from k24_rllib.checks import check_number
+
+
+class MaskedLayer(nn.Module, ABC):
+    """A fully connected layer with shared weights of which every mask owner sees its own version.
+
+    Subclasses write `weights`, and `observe` if they follow their inputs. Weights are made once per unroll (a learner
+    batch, or a rollout between two weight synchronisations) and handed to every `forward` of it.
+
+    Args:
+        in_features: `I`.
+        out_features: `J`.
+        num_masks: `A`.
+        bias: Whether to add a bias, shared by all owners.
+
+    Attributes:
+        weight: `[J, I]`.
+        bias: `[J]`, or None.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    def __init__(self, in_features: int, out_features: int, num_masks: int, *, bias: bool = True) -> None:
+        super().__init__()
+        for key, size in (("in_features", in_features), ("out_features", out_features), ("num_masks", num_masks)):
+            check_number(key, size, low=1, integer=True)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.num_masks = num_masks
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
+
+    def init_shared(self, fan_in: int) -> None:
+        """Draws weight and bias as `nn.Linear` does, uniform within `1 / sqrt(fan_in)`."""
+        bound = fan_in**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    @abstractmethod
+    def weights(self, explore: bool) -> Tensor:
+        """Returns every owner's weights, `[A, J, I]`; `explore` draws masks, otherwise they are the most likely."""
+
+    def observe(self, x: Tensor, track: Tensor) -> None:
+        """Follows the inputs `x [A, rows, I]` over the real rows `track`; most layers do not."""
+
+    def forward(self, x: Tensor, weights: Tensor | None = None, track: Tensor | None = None) -> Tensor:
+        """Multiplies each owner's rows by that owner's weights.
+
+        Args:
+            x: `[A, rows, I]`.
+            weights: `[A, J, I]`, what `weights` returned for this unroll. None makes them here, drawn in training mode.
+            track: `[A, rows]` (broadcastable) bool, the rows that are real, given by the learner's pass of the online
+                network alone: statistics of inputs follow these. None (rollouts, target network, evaluation): nothing.
+
+        Returns:
+            `[A, rows, J]`.
+        """
+        if weights is None:
+            weights = self.weights(self.training)
+        if x.dim() != 3 or x.shape[0] != weights.shape[0] or x.shape[-1] != self.in_features:
+            expected = f"[{weights.shape[0]}, rows, {self.in_features}]"
+            raise ValueError(f"x: got shape {list(x.shape)}, expected {expected}")
+        if track is not None:
+            self.observe(x, track)
+        return self.multiply(x, weights)
+
+    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Returns `x[a] @ weights[a].T + bias` for every owner by one batched product."""
+        if self.bias is None:
+            return torch.bmm(x, weights.mT)
+        return torch.baddbmm(self.bias, x, weights.mT)
+
+    def extra_repr(self) -> str:
+        """Describes the layer in a printed model."""
+        return f"{self.in_features}, {self.out_features}, num_masks={self.num_masks}, bias={self.bias is not None}"
+
+
+class DenseLinear(MaskedLayer):
+    """Ordinary shared weights behind the interface of a masked layer: every owner sees the same `W`."""
+
+    def __init__(self, in_features: int, out_features: int, num_masks: int, *, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, num_masks, bias=bias)
+        self.init_shared(fan_in=in_features)
+
+    def weights(self, explore: bool) -> Tensor:
+        """Returns `W` as a view `[A, J, I]`, without copies."""
+        return self.weight.expand(self.num_masks, -1, -1)
+
+    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Returns `x @ W.T + bias`: one flat product where owners are views of the same `W`, `A` products otherwise."""
+        if weights.stride(0) == 0 or weights.shape[0] == 1:
+            return F.linear(x, weights[0], self.bias)
+        return super().multiply(x, weights)

@@ -1,0 +1,85 @@
+"""What is logged about learned 2:4 masks.
+
+Shapes: `A` mask owners, `J` out features, `G` groups with a choice, `P` patterns, `L` layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from k24_rllib.checks import ConfigError
+from k24_rllib.sparsity.diversity import similarity_floor
+from k24_rllib.sparsity.linear import SemiStructuredLinear24
+
+
+@torch.no_grad()
+def pattern_metrics(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tensor]:
+    """Returns the state of the masks as scalars, without waiting for the device.
+
+    Means are over layers of the mean over a layer, as in `L_div`. Groups without a choice do not count.
+
+    - `sparsity_layer_<i>`, `overall_sparsity`: zeros in the most likely masks / their size, on the padded matrix: 0.5
+    - `pattern_<k>_prob`: mean probability of pattern `k`
+    - `pattern_entropy`: mean of `-sum_k pi_k log2 pi_k`, bits, at most 2.585
+    - `pattern_mean_similarity`, `pattern_max_similarity`, `pattern_min_similarity`: `pi[a] . pi[b]` over owner pairs
+      (the mean is `L_div`; 0 for a single owner); `similarity_floor`: the least that the mean can be
+    - `sample_argmax_agreement`: share of the last draws that were the most likely pattern
+
+    Raises:
+        ConfigError: if there is no layer.
+    """
+    if not layers:
+        raise ConfigError("layers: got none, expected at least one 2:4 layer")
+    metrics = _sparsity(layers)
+    probs = [layer.pattern_probs(choice_only=True) for layer in layers if layer.num_choice_groups > 0]
+    if probs:
+        usage = torch.stack([pi.mean((0, 1, 2)) for pi in probs]).mean(0)  # [P]
+        metrics |= {f"pattern_{k}_prob": prob for k, prob in enumerate(usage)}
+        entropies = [-torch.xlogy(pi, pi).sum(-1).mean() for pi in probs]
+        metrics["pattern_entropy"] = torch.stack(entropies).mean() / torch.log(usage.new_tensor(2.0))
+        metrics |= _similarity(probs)
+    metrics["sample_argmax_agreement"] = torch.stack([layer.sample_argmax_agreement for layer in layers]).mean()
+    return metrics
+
+
+def _sparsity(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tensor]:
+    """Returns each layer's share of zeros in its most likely masks, and that of all layers together."""
+    masks = [layer.padded_masks(explore=False) for layer in layers]
+    metrics = {f"sparsity_layer_{i}": 1.0 - mask.mean() for i, mask in enumerate(masks)}
+    kept = torch.stack([mask.sum() for mask in masks]).sum()
+    metrics["overall_sparsity"] = 1.0 - kept / sum(mask.numel() for mask in masks)
+    return metrics
+
+
+def _similarity(probs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Returns mean, largest and smallest similarity over owner pairs, and the mean's floor."""
+    owners = probs[0].shape[0]
+    flat = [pi.flatten(1) for pi in probs]  # [A, J*G*P]
+    per_layer = [x @ x.mT * (pi.shape[-1] / x.shape[1]) for x, pi in zip(flat, probs, strict=True)]
+    rows, columns = torch.triu_indices(owners, owners, offset=1, device=probs[0].device)
+    pairs = torch.stack(per_layer).mean(0)[rows, columns]  # [A*(A-1)/2]
+    if owners == 1:
+        pairs = probs[0].new_zeros(1)
+    return {
+        "pattern_mean_similarity": pairs.mean(),
+        "pattern_max_similarity": pairs.max(),
+        "pattern_min_similarity": pairs.min(),
+        "similarity_floor": pairs.new_tensor(similarity_floor(owners, probs[0].shape[-1])),
+    }
+
+
+class MaskFlipTracker:
+    """Counts how many groups changed their most likely pattern between two logs."""
+
+    def __init__(self) -> None:
+        self._previous: list[Tensor] | None = None
+
+    def update(self, layers: Sequence[SemiStructuredLinear24]) -> Tensor:
+        """Returns `mask_flip_rate` since the last call, a share of all owners' groups with a choice; 0 at first."""
+        current = [layer.most_likely_patterns()[:, :, : layer.num_choice_groups] for layer in layers]
+        previous, self._previous = self._previous or current, current
+        flips = torch.cat([(new != old).flatten() for new, old in zip(current, previous, strict=True)])
+        return flips.sum() / max(flips.numel(), 1)

@@ -1,0 +1,47 @@
+"""How the temperature of the pattern distribution falls over training."""
+
+from __future__ import annotations
+
+from k24_rllib.checks import check_choice, check_number
+
+SCHEDULES = ("linear", "two_phase")
+MIDDLE_TEMPERATURE = 1.0
+"""Where `two_phase` changes slope."""
+
+
+def temperature_at(
+    progress: float,
+    init: float = 5.0,
+    final: float = 0.2,
+    end: float = 0.8,
+    schedule: str = "linear",
+) -> float:
+    """Returns the temperature `tau` at a moment of training (method, training dynamics).
+
+    Args:
+        progress: Environment steps sampled / total environment steps; below 0 counts as 0.
+        init: Temperature at the start; higher explores patterns more evenly.
+        final: Temperature from `end` on; lower closes the gap between drawn and most likely patterns further.
+        end: Progress at which `final` is reached.
+        schedule: `linear`, or `two_phase`: to 1 over the first half of the way, to `final` over the second.
+
+    Raises:
+        ConfigError: naming the value that cannot work.
+    """
+    check_number("progress", progress)
+    check_number("temperature_init", init, above=0.0)
+    check_number("temperature_final", final, above=0.0)
+    check_number("temperature_end", end, above=0.0, high=1.0)
+    check_choice("temperature_schedule", schedule, SCHEDULES)
+    way = min(max(progress / end, 0.0), 1.0)
+    if schedule == "linear":
+        return _between(init, final, way)
+    check_number("temperature_init (two_phase)", init, low=MIDDLE_TEMPERATURE)
+    check_number("temperature_final (two_phase)", final, high=MIDDLE_TEMPERATURE)
+    if way < 0.5:
+        return _between(init, MIDDLE_TEMPERATURE, 2.0 * way)
+    return _between(MIDDLE_TEMPERATURE, final, 2.0 * way - 1.0)
+
+
+def _between(start: float, stop: float, way: float) -> float:
+    return start * (1.0 - way) + stop * way  # exact at both ends
