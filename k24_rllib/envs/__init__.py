@@ -1,0 +1,16 @@
+"""Batched team environments: the interface, PettingZoo behind it, and MPE's cooperative scenarios by name."""
+
+from k24_rllib.envs import mpe  # noqa: F401  (registers MPE's scenarios)
+from k24_rllib.envs.pettingzoo import PettingZooTeamEnv
+from k24_rllib.envs.registry import TeamEnvFactory, make_team_env, register_team_env, team_env_names
+from k24_rllib.envs.team_env import TeamEnv, TeamStep
+
+__all__ = [
+    "PettingZooTeamEnv",
+    "TeamEnv",
+    "TeamEnvFactory",
+    "TeamStep",
+    "make_team_env",
+    "register_team_env",
+    "team_env_names",
+]

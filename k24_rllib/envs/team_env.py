@@ -1,0 +1,105 @@
+"""The batched team environment: `E` copies of one environment stepped together, arrays in, arrays out.
+
+Shapes: `E` copies, `N` agents, `O` observation size, `S` state size, `U` actions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TeamStep:
+    """What a reset or a step of all copies gives. The arrays are the caller's: later steps do not touch them."""
+
+    obs: NDArray[np.float32]  # [E, N, O]
+    state: NDArray[np.float32]  # [E, S]
+    avail_actions: NDArray[np.bool_]  # [E, N, U]
+    mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent
+    team_reward: NDArray[np.float32]  # [E]
+    agent_rewards: NDArray[np.float32]  # [E, N]
+    terminated: NDArray[np.bool_]  # [E], ended for good: there is no return to come
+    truncated: NDArray[np.bool_]  # [E], cut off by a time limit: learning bootstraps
+
+    @property
+    def done(self) -> NDArray[np.bool_]:
+        """Copies whose episode is over, `[E]`."""
+        return self.terminated | self.truncated
+
+
+class TeamEnv(ABC):
+    """Copies of a cooperative environment with discrete actions, stepped in lockstep, one whole episode at a time.
+
+    A copy whose episode is over stays at its last observation, with reward 0 and its flags set, until all copies are
+    reset together. Subclasses set the attributes and write `reset` and `step`.
+
+    Attributes:
+        num_envs: `E`.
+        num_agents: `N`.
+        obs_dim: `O`, padded to the largest agent's.
+        state_dim: `S`.
+        num_actions: `U`, padded to the largest agent's.
+        num_mask_owners: Number of mask owners, above every `mask_ids`.
+        episode_limit: Most steps of an episode.
+        agent_names: Names of the agents.
+        score_reference: Team returns of a random and of a good scripted policy, the 0 and 1 of the score; None if
+            nobody measured them.
+    """
+
+    num_envs: int
+    num_agents: int
+    obs_dim: int
+    state_dim: int
+    num_actions: int
+    num_mask_owners: int
+    episode_limit: int
+    agent_names: tuple[str, ...] = ()
+    score_reference: tuple[float, float] | None = None
+
+    @abstractmethod
+    def reset(self, seed: int | None = None) -> TeamStep:
+        """Starts a new episode in every copy.
+
+        Args:
+            seed: Each copy gets its own stream drawn from it; the same seed gives the same episodes. None goes on
+                with the streams as they are.
+        """
+
+    @abstractmethod
+    def step(self, actions: NDArray[np.int64]) -> TeamStep:
+        """Steps every copy that is not done with `actions [E, N]`.
+
+        Raises:
+            ValueError: if the shape is wrong, an action is not available, or all copies are done.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Releases what the environment holds; most hold nothing."""
+
+    def check_actions(self, actions: NDArray[np.int64], available: NDArray[np.bool_]) -> None:
+        """Checks `actions [E, N]` against `available [E, N, U]`.
+
+        Raises:
+            ValueError: naming the shape expected, or the copy, agent and action that cannot be taken.
+        """
+        expected = (self.num_envs, self.num_agents)
+        if actions.shape != expected or not np.issubdtype(actions.dtype, np.integer):
+            raise ValueError(f"actions: got {actions.dtype} {list(actions.shape)}, expected integers {list(expected)}")
+        inside = (actions >= 0) & (actions < self.num_actions)
+        safe = np.where(inside, actions, 0)[..., None]
+        possible = inside & np.take_along_axis(available, safe, -1)[..., 0]
+        if not possible.all():
+            copy, agent = np.argwhere(~possible)[0]
+            options = np.flatnonzero(available[copy, agent]).tolist()
+            raise ValueError(
+                f"actions: copy {copy}, agent {agent}: got {actions[copy, agent]}, expected one of {options}"
+            )
+
+
+def copy_seeds(seed: int, num_envs: int) -> list[int]:
+    """Returns a seed for each copy, drawn from one, so that neither copies nor neighbouring seeds overlap."""
+    return [int(child.generate_state(1)[0]) for child in np.random.SeedSequence(seed).spawn(num_envs)]

@@ -1,0 +1,44 @@
+"""Fixtures shared by all floors: one small Ray for the session, and configurations shrunk in every size."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray with two logical CPUs and no dashboard, shut down at the end."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def small() -> Callable:
+    """Shrinks a configuration: 2 agents, 5 steps, tiny networks, an update per training step."""
+
+    def shrink(config, env: str = "mpe_simple_spread", **env_config):
+        env_config = {"max_cycles": 5, **({"N": 2} if env == "mpe_simple_spread" else {}), **env_config}
+        config.environment(env, env_config=env_config)
+        config.env_runners(num_env_runners=0, num_envs_per_env_runner=4)
+        config.training(
+            train_batch_size=4,
+            learning_starts_episodes=4,
+            updates_per_episode=0.5,
+            buffer_episodes=16,
+            target_update_episodes=8,
+            hidden_dim=8,
+            mixing_embed_dim=4,
+            hypernet_dim=8,
+        )
+        config.reporting(min_sample_timesteps_per_iteration=40)
+        config.evaluation(evaluation_duration=6)
+        config.debugging(seed=0, log_level="ERROR")
+        return config
+
+    return shrink
