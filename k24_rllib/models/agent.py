@@ -1,0 +1,147 @@
+"""The agents of a team as one network: 1R3, a masked layer, a GRU and three more masked layers.
+
+Shapes: `A` mask owners, `N` agents, `B` rows per agent (episodes or environment copies), `T` time steps, `O`
+observation size, `H` hidden size, `U` actions, `I`/`J` in/out features of a layer. Everything inside the network is
+agent-major, `[N, rows, features]`, because each agent multiplies by the weights of its own mask owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from k24_rllib.sparsity import MaskedLayer
+
+LayerFactory = Callable[[int, int], MaskedLayer]
+"""Makes a layer from its input and output features; the number of mask owners is bound by whoever makes it."""
+
+
+class TeamAgent(nn.Module):
+    """Action values of every agent of a team: `fc1 -> ReLU -> GRU -> fc2 -> ReLU -> fc3 -> ReLU -> fc4`.
+
+    The architecture is 1R3 of Kaleidoscope (arXiv 2410.08540): one layer before the recurrent cell, three after it.
+    The GRU is dense and shared by all owners. With `recurrent=False` another masked layer takes its place.
+
+    Args:
+        input_dim: `I` of the first layer: observation, agent id and last action, whichever are on.
+        num_actions: `U`.
+        mask_ids: Mask owner of each agent, `N` numbers below the owners' number; several agents may share an owner.
+        make_layer: Makes each fully connected layer; see `LayerFactory`.
+        hidden_dim: `H`; more hidden units represent more and cost quadratically more.
+        recurrent: Whether agents remember (needed as soon as one observation does not tell everything).
+    """
+
+    mask_ids: Tensor
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_actions: int,
+        mask_ids: Sequence[int],
+        make_layer: LayerFactory,
+        hidden_dim: int = 64,
+        recurrent: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+        self.num_agents = len(mask_ids)
+        self.hidden_dim = hidden_dim
+        self.recurrent = recurrent
+        owners = torch.as_tensor(mask_ids, dtype=torch.int64)
+        self._one_owner_each = bool(torch.equal(owners, torch.arange(int(owners.max()) + 1)))
+        self.register_buffer("mask_ids", owners, persistent=False)
+        self.fc1 = make_layer(input_dim, hidden_dim)
+        self.middle: nn.GRU | MaskedLayer = (
+            nn.GRU(hidden_dim, hidden_dim) if recurrent else make_layer(hidden_dim, hidden_dim)
+        )
+        self.fc2 = make_layer(hidden_dim, hidden_dim)
+        self.fc3 = make_layer(hidden_dim, hidden_dim)
+        self.fc4 = make_layer(hidden_dim, num_actions)
+
+    def layers(self) -> list[MaskedLayer]:
+        """Returns the layers that owners mask, from input to output."""
+        middle = [self.middle] if isinstance(self.middle, MaskedLayer) else []
+        return [self.fc1, *middle, self.fc2, self.fc3, self.fc4]
+
+    def agent_weights(self, explore: bool) -> list[Tensor]:
+        """Returns the weights of each layer for each agent, `[N, J, I]`: one draw per owner where `explore` is set.
+
+        Call it once per unroll and hand the result to `unroll`.
+        """
+        return self.per_agent([layer.weights(explore) for layer in self.layers()])
+
+    def per_agent(self, owner_weights: list[Tensor]) -> list[Tensor]:
+        """Returns weights per owner, `[A, J, I]` a layer, as weights per agent, `[N, J, I]` a layer."""
+        if self._one_owner_each:
+            return owner_weights
+        return [weights.index_select(0, self.mask_ids) for weights in owner_weights]
+
+    def initial_hidden(self, rows: int) -> Tensor:
+        """Returns the hidden state before the first step, zeros of `[N, B, H]` (`[N, B, 0]` without recurrence)."""
+        size = self.hidden_dim if self.recurrent else 0
+        return self.fc1.bias.new_zeros(self.num_agents, rows, size)
+
+    def unroll(
+        self, inputs: Tensor, hidden: Tensor, weights: list[Tensor], real: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Runs the agents over time.
+
+        Args:
+            inputs: `[N, T, B, I]`.
+            hidden: `[N, B, H]`, the state before the first step.
+            weights: What `agent_weights` returned.
+            real: `[T, B]` bool, the steps that are not padding, given by the learner alone: the masked layers then
+                follow their inputs' scale (the moving average E of method step A).
+
+        Returns:
+            Action values `[N, T, B, U]` and the last hidden state `[N, B, H]`.
+        """
+        agents, steps, rows, _ = inputs.shape
+        track = None if real is None else real.reshape(1, -1).expand(agents, -1)  # [N, T*B]
+        weight_of = dict(zip(self.layers(), weights, strict=True))
+
+        def apply(layer: MaskedLayer, x: Tensor) -> Tensor:
+            out: Tensor = layer(x, weight_of[layer], track=track)
+            return out
+
+        x = apply(self.fc1, inputs.reshape(agents, steps * rows, -1)).relu()
+        if isinstance(self.middle, MaskedLayer):
+            x = apply(self.middle, x).relu()
+        else:
+            x, hidden = self._recur(self.middle, x.view(agents, steps, rows, -1), hidden)
+        x = apply(self.fc2, x).relu()
+        x = apply(self.fc3, x).relu()
+        return apply(self.fc4, x).view(agents, steps, rows, -1), hidden
+
+    @staticmethod
+    def _recur(cell: nn.GRU, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the shared GRU over `x [N, T, B, H]`; returns `[N, T*B, H]` and the last hidden state `[N, B, H]`."""
+        agents, steps, rows, size = x.shape
+        by_time = x.transpose(0, 1).reshape(steps, agents * rows, size)  # [T, N*B, H]
+        states, last = cell(by_time, hidden.reshape(1, agents * rows, size))
+        by_agent = states.view(steps, agents, rows, size).transpose(0, 1)  # [N, T, B, H]
+        return by_agent.reshape(agents, steps * rows, size), last.view(agents, rows, size)
+
+
+def agent_inputs(obs: Tensor, last_actions: Tensor | None, *, agent_id: bool, num_actions: int) -> Tensor:
+    """Builds the network's inputs from what agents see.
+
+    Args:
+        obs: `[..., N, O]`.
+        last_actions: `[..., N]` int64, each agent's previous action, -1 before the first step; None to leave it out.
+        agent_id: Whether to append a one-hot agent id, which lets a shared network treat agents differently.
+        num_actions: `U`.
+
+    Returns:
+        `[N, ..., I]`, agent-major, with `I = O + N [agent id] + U [last action]`.
+    """
+    parts = [obs]
+    if agent_id:
+        agents = obs.shape[-2]
+        parts.append(torch.eye(agents, dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], agents))
+    if last_actions is not None:
+        one_hot = nn.functional.one_hot(last_actions + 1, num_actions + 1)[..., 1:]  # -1 becomes all zeros
+        parts.append(one_hot.to(obs.dtype))
+    return torch.cat(parts, dim=-1).movedim(-2, 0)

@@ -1,0 +1,80 @@
+"""Mixers: from the chosen action values of a team's agents to the values that the TD loss compares.
+
+Shapes: `N` agents, `S` state size, `E` embedding size, `K` values per step (1 for a joint value, `N` for independent
+learners); `...` stands for any leading dimensions, so that all time steps of a batch are mixed at once.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from k24_rllib.checks import check_choice
+
+MIXERS = ("qmix", "vdn", "independent")
+
+
+class QMixer(nn.Module):
+    """QMIX's monotonic mixing network (arXiv 1803.11485, section 4.1): dQ_tot / dQ_a >= 0 for every agent.
+
+    Hypernetworks map the state to the mixing weights, whose absolute values are taken.
+
+    Args:
+        num_agents: `N`.
+        state_dim: `S`.
+        embed_dim: `E`, width of the mixing layer; wider mixes more finely and costs more.
+        hypernet_dim: Hidden width of the hypernetworks.
+    """
+
+    def __init__(self, num_agents: int, state_dim: int, embed_dim: int = 32, hypernet_dim: int = 64) -> None:
+        super().__init__()
+        self.num_agents = num_agents
+        self.embed_dim = embed_dim
+
+        def hypernet(out: int) -> nn.Sequential:
+            return nn.Sequential(nn.Linear(state_dim, hypernet_dim), nn.ReLU(), nn.Linear(hypernet_dim, out))
+
+        self.hyper_w1 = hypernet(num_agents * embed_dim)
+        self.hyper_b1 = nn.Linear(state_dim, embed_dim)
+        self.hyper_w2 = hypernet(embed_dim)
+        self.hyper_b2 = nn.Sequential(nn.Linear(state_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, 1))
+
+    def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
+        """Mixes chosen values.
+
+        Args:
+            agent_q: `[..., N]`.
+            state: `[..., S]`.
+
+        Returns:
+            The joint value `[..., 1]`.
+        """
+        w1 = self.hyper_w1(state).abs().unflatten(-1, (self.num_agents, self.embed_dim))  # [..., N, E]
+        hidden = (agent_q.unsqueeze(-1) * w1).sum(-2) + self.hyper_b1(state)  # [..., E]
+        hidden = nn.functional.elu(hidden)
+        mixed = (hidden * self.hyper_w2(state).abs()).sum(-1, keepdim=True)
+        joint: Tensor = mixed + self.hyper_b2(state)
+        return joint
+
+
+class VDNMixer(nn.Module):
+    """Value decomposition (arXiv 1706.05296): the joint value is the sum of the agents' values."""
+
+    def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
+        """Returns `[..., 1]` for `agent_q [..., N]`; the state is not used."""
+        return agent_q.sum(-1, keepdim=True)
+
+
+class IndependentMixer(nn.Module):
+    """No mixing: each agent's value learns from the team reward on its own."""
+
+    def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
+        """Returns `agent_q [..., N]` as it is; the state is not used."""
+        return agent_q
+
+
+def make_mixer(name: str, num_agents: int, state_dim: int, embed_dim: int = 32, hypernet_dim: int = 64) -> nn.Module:
+    """Makes the mixer called `name`, one of `MIXERS`; see `QMixer` for the other arguments."""
+    check_choice("mixer", name, MIXERS)
+    if name == "qmix":
+        return QMixer(num_agents, state_dim, embed_dim, hypernet_dim)
+    return VDNMixer() if name == "vdn" else IndependentMixer()
