@@ -1,0 +1,309 @@
+"""Configuration of QMIX: the one commented source of each default, and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
+
+from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
+from k24_rllib.models import MIXERS, MODEL_NAME
+from k24_rllib.qmix.rollout import QMixRolloutWorker
+
+_ALIASES = {"callbacks": "callbacks_class", "num_gpus": "num_gpus", "multiagent": "policies"}
+"""Keys of RLlib's YAML files whose attribute has another name."""
+
+
+class QMixConfig(AlgorithmConfig):
+    """Configuration of `QMix`, in RLlib's fluent style.
+
+    Counts are of whole episodes where the name says so; everything else counts environment steps (one step of the
+    whole team).
+
+    Example:
+        >>> config = (
+        ...     QMixConfig()
+        ...     .environment("mpe_simple_spread", env_config={"N": 3})
+        ...     .env_runners(num_env_runners=2, num_envs_per_env_runner=16)
+        ...     .training(lr=5e-4, updates_per_episode=0.5)
+        ... )
+        >>> algo = config.build_algo()  # doctest: +SKIP
+    """
+
+    callbacks_class: Any
+    method_callbacks: tuple[type[RLlibCallback], ...] = ()
+    """Callbacks that belong to the algorithm; the user's own run beside them."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        if algo_class is None:
+            from k24_rllib.qmix.qmix import QMix  # QMix names this class as its default config
+
+            algo_class = QMix
+        super().__init__(algo_class=algo_class)
+        # The old API stack is what TorchModelV2, TorchPolicyV2 and RolloutWorker belong to. (Set here rather than with
+        # api_stack(), which warns that RLlib's exploration is not configured; QMIX brings its own.)
+        self.enable_rl_module_and_learner = False
+        self.enable_env_runner_and_connector_v2 = False
+        self.exploration_config = {"type": "StochasticSampling"}  # built by RLlib's policy, asked by nobody
+        self.framework_str = "torch"
+        self.env_runner_cls = QMixRolloutWorker
+        self.num_env_runners = 0
+        self.num_envs_per_env_runner = 32
+        self.batch_mode = "complete_episodes"
+        self.rollout_fragment_length = "auto"
+        self.explore = True
+        self.evaluation_config = AlgorithmConfig.overrides(explore=False)
+        self.evaluation_duration = 100
+        self.evaluation_duration_unit = "episodes"
+        self.min_sample_timesteps_per_iteration = 4_000
+
+        # Learning. QMIX's own values (arXiv 1803.11485 and its code), except where a line says otherwise.
+        self.lr = 5e-4
+        self.gamma = 0.99
+        self.td_lambda = 0.0
+        self.grad_clip = 10.0
+        self.adam_epsilon = 1e-8
+        self.train_batch_size = 32  # episodes
+        self.updates_per_episode = 1.0
+        self.buffer_episodes = 5_000
+        self.store_buffer_in_checkpoints = False
+        self.learning_starts_episodes = 32
+        self.target_update_episodes = 200
+        self.target_update_tau = None
+        self.standardise_rewards = True  # EPyMARL (arXiv 2006.07869): one learning rate for any reward scale
+
+        # Exploration.
+        self.epsilon_initial = 1.0
+        self.epsilon_final = 0.05
+        self.epsilon_timesteps = 50_000
+
+        # The network.
+        self.hidden_dim = 64
+        self.recurrent = True
+        self.agent_id_input = True
+        self.last_action_input = False
+        self.mixer = "qmix"
+        self.mixing_embed_dim = 32
+        self.hypernet_dim = 64
+        self.layer = "dense"
+
+        # The machine.
+        self.torch_num_threads = 1
+
+    def training(
+        self,
+        *,
+        td_lambda: float = NotProvided,
+        updates_per_episode: float = NotProvided,
+        buffer_episodes: int = NotProvided,
+        store_buffer_in_checkpoints: bool = NotProvided,
+        learning_starts_episodes: int = NotProvided,
+        target_update_episodes: int = NotProvided,
+        target_update_tau: float | None = NotProvided,
+        standardise_rewards: bool = NotProvided,
+        adam_epsilon: float = NotProvided,
+        epsilon_initial: float = NotProvided,
+        epsilon_final: float = NotProvided,
+        epsilon_timesteps: int = NotProvided,
+        hidden_dim: int = NotProvided,
+        recurrent: bool = NotProvided,
+        agent_id_input: bool = NotProvided,
+        last_action_input: bool = NotProvided,
+        mixer: str = NotProvided,
+        mixing_embed_dim: int = NotProvided,
+        hypernet_dim: int = NotProvided,
+        torch_num_threads: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets how QMIX learns.
+
+        Args:
+            td_lambda: 0 is QMIX's one-step target; nearer 1 spreads rewards faster over an episode (lambda-returns) but
+                follows the behaviour that the episode was played with.
+            updates_per_episode: Gradient updates per episode sampled. More learns more from each episode and takes
+                longer; fractions are carried over.
+            buffer_episodes: Episodes kept for replay. More is more varied and older.
+            store_buffer_in_checkpoints: Whether a checkpoint holds the replay buffer: a resumed run then continues
+                where it stopped instead of filling a new buffer first, and the checkpoint is larger.
+            learning_starts_episodes: Episodes sampled before the first update (at least a batch).
+            target_update_episodes: Episodes between hard updates of the target network. Fewer follow faster, more
+                hold the targets still.
+            target_update_tau: If given, the target network follows softly after each update instead, by this share.
+            standardise_rewards: Whether team rewards are learned from with zero mean and unit variance (running
+                statistics over all rewards sampled). Reported returns are always raw.
+            adam_epsilon: Adam's epsilon.
+            epsilon_initial: Probability of a random action at the start.
+            epsilon_final: Probability of a random action after `epsilon_timesteps`; 0 in evaluation.
+            epsilon_timesteps: Environment steps over which it falls linearly.
+            hidden_dim: Width of the agents' layers.
+            recurrent: Whether the agents have a GRU; a fully connected layer takes its place otherwise.
+            agent_id_input: Whether agents see a one-hot id, which lets a shared network treat them differently.
+            last_action_input: Whether agents see their previous action.
+            mixer: `qmix`, `vdn` or `independent`.
+            mixing_embed_dim: Width of QMIX's mixing layer.
+            hypernet_dim: Hidden width of QMIX's hypernetworks.
+            torch_num_threads: Threads of PyTorch in the learner and in each rollout worker. These networks are small:
+                1 is fastest unless cores are idle.
+            **kwargs: RLlib's own training settings: `lr`, `gamma`, `grad_clip` (gradient norm), `train_batch_size`
+                (here in episodes), `model`.
+        """
+        own = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
+        super().training(**kwargs)
+        self._set_provided(own)
+        return self
+
+    def _set_provided(self, values: Mapping[str, Any]) -> None:
+        """Sets each value that the user provided."""
+        for name, value in values.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+
+    # --- reading a file's or a dict's settings
+
+    def apply_dict(self, settings: Mapping[str, Any]) -> Self:
+        """Applies flat settings, as in a YAML file's `config`, after checking names and types.
+
+        Args:
+            settings: RLlib's flat keys and ours; `grid_search` entries must have been resolved to values.
+
+        Raises:
+            ConfigError: naming an unknown key and the nearest known one, or a value of the wrong type.
+        """
+        known = self.known_keys()
+        for key, value in settings.items():
+            if key not in known:
+                raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
+            self._check_type(key, value)
+        if settings.get("framework", "torch") != "torch":
+            raise ConfigError(f"framework: got {settings['framework']!r}, expected 'torch'")
+        self.update_from_dict(dict(settings))
+        return self
+
+    @property
+    def algo_name(self) -> str:
+        """Name under which the algorithm is registered."""
+        return self.algo_class if isinstance(self.algo_class, str) else self.algo_class.__name__
+
+    def known_keys(self) -> set[str]:
+        """Returns the keys that a YAML file's `config` may hold."""
+        return {key for key in self.to_dict() if not key.startswith("_")} | set(_ALIASES) | {"framework", "env"}
+
+    def _check_type(self, key: str, value: Any) -> None:
+        """Checks `value` against the type of the key's default, where that tells anything."""
+        default = getattr(self, _ALIASES.get(key, key), None)
+        if value is None or default is None:
+            return
+        if isinstance(default, bool):
+            check_bool(key, value)
+        elif isinstance(default, int) and key not in _AUTO_KEYS:
+            check_number(key, value, integer=True)
+        elif isinstance(default, float):
+            check_number(key, value)
+        elif isinstance(default, dict) and not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: got {value!r}, expected a mapping")
+
+    # --- checking
+
+    def validate(self) -> None:
+        """Checks all values; `ConfigError` names the first that cannot work."""
+        self._check_learning()
+        self._check_network()
+        self._check_workers()
+        self._compose()
+        super().validate()
+
+    def _check_learning(self) -> None:
+        check_number("lr", self.lr, above=0.0)
+        check_number("gamma", self.gamma, low=0.0, high=1.0)
+        check_number("td_lambda", self.td_lambda, low=0.0, high=1.0)
+        if self.grad_clip is not None:
+            check_number("grad_clip", self.grad_clip, above=0.0)
+        check_number("adam_epsilon", self.adam_epsilon, above=0.0)
+        check_number("train_batch_size", self.train_batch_size, low=1, integer=True)
+        check_number("updates_per_episode", self.updates_per_episode, above=0.0)
+        check_number("buffer_episodes", self.buffer_episodes, low=1, integer=True)
+        if self.buffer_episodes < self.train_batch_size:
+            raise ConfigError(
+                f"buffer_episodes: got {self.buffer_episodes}, expected at least train_batch_size "
+                f"({self.train_batch_size})"
+            )
+        check_bool("store_buffer_in_checkpoints", self.store_buffer_in_checkpoints)
+        check_number("learning_starts_episodes", self.learning_starts_episodes, low=0, integer=True)
+        check_number("target_update_episodes", self.target_update_episodes, low=1, integer=True)
+        if self.target_update_tau is not None:
+            check_number("target_update_tau", self.target_update_tau, above=0.0, high=1.0)
+        check_bool("standardise_rewards", self.standardise_rewards)
+        check_number("epsilon_initial", self.epsilon_initial, low=0.0, high=1.0)
+        check_number("epsilon_final", self.epsilon_final, low=0.0, high=1.0)
+        check_number("epsilon_timesteps", self.epsilon_timesteps, low=0, integer=True)
+
+    def _check_network(self) -> None:
+        for key in ("hidden_dim", "mixing_embed_dim", "hypernet_dim"):
+            check_number(key, getattr(self, key), low=1, integer=True)
+        for key in ("recurrent", "agent_id_input", "last_action_input"):
+            check_bool(key, getattr(self, key))
+        check_choice("mixer", self.mixer, MIXERS)
+
+    def _check_workers(self) -> None:
+        for key in ("num_env_runners", "evaluation_num_env_runners"):
+            check_number(key, getattr(self, key), low=0, integer=True)
+        check_number("num_envs_per_env_runner", self.num_envs_per_env_runner, low=1, integer=True)
+        check_number("torch_num_threads", self.torch_num_threads, low=1, integer=True)
+        for key in ("evaluation_duration", "evaluation_interval"):
+            value = getattr(self, key)
+            if value is not None and value != "auto":
+                check_number(key, value, low=0 if key == "evaluation_interval" else 1, integer=True)
+        check_choice("evaluation_duration_unit", self.evaluation_duration_unit, ("episodes",))
+        check_choice("batch_mode", self.batch_mode, ("complete_episodes",))
+        if self.enable_rl_module_and_learner or self.enable_env_runner_and_connector_v2:
+            raise ConfigError("enable_rl_module_and_learner: got true, expected false (QMIX uses the old API stack)")
+        if self.count_steps_by != "env_steps":
+            raise ConfigError(f"count_steps_by: got {self.count_steps_by!r}, expected 'env_steps'")
+
+    def _compose(self) -> None:
+        """Puts together what RLlib asks for in one piece: the model's settings and the callbacks."""
+        if self._is_frozen:
+            return
+        model = {"custom_model": MODEL_NAME, **_given(self.model, "custom_model")}
+        self.training(model={**model, "custom_model_config": self.model_options()})
+        self.callbacks_class = with_method_callbacks(self.callbacks_class, self.method_callbacks)
+
+    def model_options(self) -> dict[str, Any]:
+        """Returns the `custom_model_config` of the model; a subclass adds its layer's options."""
+        own = {
+            "layer": self.layer,
+            "hidden_dim": self.hidden_dim,
+            "recurrent": self.recurrent,
+            "agent_id": self.agent_id_input,
+            "last_action": self.last_action_input,
+            "mixer": self.mixer,
+            "mixing_embed_dim": self.mixing_embed_dim,
+            "hypernet_dim": self.hypernet_dim,
+        }
+        return {**(self.model.get("custom_model_config") or {}), **own}
+
+
+_AUTO_KEYS = frozenset({"evaluation_duration", "num_gpus", "evaluation_interval"})
+"""Keys whose default is a whole number but which take more: `auto`, or a share of a GPU."""
+
+
+def _given(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Returns `{key: value}` if the value is set."""
+    return {key: settings[key]} if settings.get(key) else {}
+
+
+def with_method_callbacks(
+    user: type[RLlibCallback] | list[type[RLlibCallback]], method: tuple[type[RLlibCallback], ...]
+) -> type[RLlibCallback]:
+    """Returns one callback class that runs the user's callbacks and the algorithm's; asking twice changes nothing."""
+    given = list(user) if isinstance(user, list | tuple) else [user]
+    parts = [part for cls in given for part in getattr(cls, "parts", (cls,))]
+    missing = [cls for cls in method if not any(part is cls or issubclass(part, cls) for part in parts)]
+    parts += missing
+    if len(parts) == 1:
+        return parts[0]
+    combined: type[RLlibCallback] = type("CombinedCallbacks", (combine_callbacks(parts),), {"parts": tuple(parts)})
+    return combined

@@ -1,0 +1,45 @@
+"""Epsilon-greedy exploration of a team: each agent on its own takes a random available action now and then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from k24_rllib.qmix.loss import greedy_actions
+
+
+def epsilon_at(step: int, initial: float, final: float, duration: int) -> float:
+    """Returns epsilon, falling linearly from `initial` to `final` over `duration` environment steps.
+
+    Args:
+        step: Environment steps sampled so far.
+        initial: Epsilon at the start; 1 acts at random.
+        final: Epsilon from `duration` on; what stays keeps trying other actions.
+        duration: Environment steps of the fall; a longer one explores for longer.
+    """
+    if duration <= 0:
+        return final
+    return initial + (final - initial) * min(step / duration, 1.0)
+
+
+def epsilon_greedy(q: Tensor, available: Tensor, epsilon: float, generator: torch.Generator | None = None) -> Tensor:
+    """Chooses actions: with probability `epsilon` uniform over the available ones, otherwise the best available.
+
+    Args:
+        q: `[..., U]`.
+        available: `[..., U]` bool; at least one action of each agent must be available.
+        epsilon: 0 acts greedily and draws nothing.
+        generator: Source of randomness; torch's own if None.
+
+    Returns:
+        `[...]` int64.
+    """
+    greedy = greedy_actions(q, available)
+    if epsilon <= 0.0:
+        return greedy
+    options: dict[str, Any] = {"generator": generator, "device": q.device}
+    # The largest of independent uniform numbers falls on every available action equally often.
+    random = greedy_actions(torch.rand(q.shape, **options), available)
+    return torch.where(torch.rand(greedy.shape, **options) < epsilon, random, greedy)

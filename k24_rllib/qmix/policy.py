@@ -1,0 +1,242 @@
+"""QMIX as an RLlib policy: the online and target networks, one update, and the actions of a team.
+
+Shapes, time-major in the learner: `N` agents, `T` steps, `B` episodes, `O` observation size, `U` actions, `K` values
+per step (1 with a joint value).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import torch
+from ray.rllib.models import ModelCatalog
+from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
+from ray.rllib.utils.numpy import convert_to_numpy
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
+from torch import Tensor, nn
+
+from k24_rllib.models import UNAVAILABLE, TeamRNNModel
+from k24_rllib.qmix.episodes import EpisodeBatch
+from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
+from k24_rllib.qmix.loss import chosen_values, greedy_actions, masked_mean, td_loss, td_targets
+from k24_rllib.qmix.standardise import RunningMoments
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """A batch of episodes as the learner's tensors, time-major."""
+
+    inputs: Tensor  # [N, T+1, B, I], the agents' inputs
+    state: Tensor  # [T+1, B, S]
+    available: Tensor  # [T+1, B, N, U]
+    actions: Tensor  # [T, B, N]
+    rewards: Tensor  # [T, B], standardised where that is on
+    terminated: Tensor  # [T, B]
+    valid: Tensor  # [T, B], steps that were taken
+    observed: Tensor  # [T+1, B], observations that are not padding
+
+
+@torch.no_grad()
+def move_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> None:
+    """Moves a target network: `target += tau * (online - target)`; what is state but not learned is copied.
+
+    Args:
+        online: The network that learns.
+        target: A network of the same structure.
+        tau: 1 copies (a hard update); a smaller value follows slowly and smooths the targets.
+    """
+    learned = {name for name, _ in online.named_parameters()}
+    slow = target.state_dict()
+    for name, fast in online.state_dict().items():
+        slow[name].lerp_(fast, tau) if name in learned and tau < 1.0 else slow[name].copy_(fast)
+
+
+class QMixTorchPolicy(TorchPolicyV2):
+    """Double QMIX over whole episodes (arXiv 1803.11485; double Q-learning, arXiv 1509.06461).
+
+    A subclass adds to the loss through `auxiliary_loss`, and to the metrics through what that returns.
+    """
+
+    model: TeamRNNModel
+    device: torch.device
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, config: dict[str, Any]) -> None:
+        super().__init__(observation_space, action_space, config, max_seq_len=config["model"]["max_seq_len"])
+        self.target_model: TeamRNNModel = copy.deepcopy(self.model)
+        self.target_model.requires_grad_(False)
+        self.reward_moments = RunningMoments()
+        self._loss_initialized = True
+
+    # --- building
+
+    def make_model(self) -> TeamRNNModel:
+        """Builds the online network through RLlib's catalogue, so that a user can name a model of their own."""
+        agents, actions = self.observation_space.original_space["avail_actions"].shape
+        model: TeamRNNModel = ModelCatalog.get_model_v2(
+            obs_space=self.observation_space,
+            action_space=self.action_space,
+            num_outputs=agents * actions,
+            model_config=self.config["model"],
+            framework="torch",
+            name="team",
+        )
+        return model
+
+    def optimizer(self) -> list[torch.optim.Optimizer]:
+        """Returns Adam over agents and mixer (QMIX's authors used RMSProp; Adam is today's practice)."""
+        return [torch.optim.Adam(self.model.parameters(), lr=self.config["lr"], eps=self.config["adam_epsilon"])]
+
+    # --- acting
+
+    def epsilon(self) -> float:
+        """Returns the exploration rate at the environment steps sampled so far."""
+        return epsilon_at(
+            self.global_timestep,
+            self.config["epsilon_initial"],
+            self.config["epsilon_final"],
+            self.config["epsilon_timesteps"],
+        )
+
+    def action_sampler_fn(
+        self, model: TeamRNNModel, *, obs_batch: Any, state_batches: list[Tensor], **kwargs: Any
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Chooses actions for RLlib's own calls, epsilon-greedily where `explore` is set."""
+        flat_q, hidden = model(obs_batch, state_batches, None)
+        q = flat_q.unflatten(-1, (model.num_agents, model.num_actions))
+        actions = epsilon_greedy(q, q > UNAVAILABLE, self.epsilon() if kwargs.get("explore") else 0.0)
+        return actions, torch.zeros(len(actions)), flat_q, hidden
+
+    # --- learning
+
+    def train_batch(self, episodes: EpisodeBatch) -> TrainBatch:
+        """Returns `episodes` as time-major tensors on the learner's device, cut to the longest one among them."""
+        steps = int(episodes.lengths.max())
+
+        def tensor(array: Any) -> Tensor:
+            return torch.from_numpy(array).to(self.device, non_blocking=True).transpose(0, 1)
+
+        actions = tensor(episodes.actions[:, :steps])  # [T, B, N]
+        rewards = tensor(episodes.team_reward[:, :steps])
+        if self.config["standardise_rewards"]:
+            rewards = self.reward_moments.standardise(rewards)
+        no_action = torch.full_like(actions[:1], -1)
+        inputs = self.model.agent_inputs(tensor(episodes.obs[:, : steps + 1]), torch.cat((no_action, actions)))
+        lengths = torch.from_numpy(episodes.lengths).to(self.device)
+        clock = torch.arange(steps + 1, device=self.device).unsqueeze(1)  # [T+1, 1]
+        return TrainBatch(
+            inputs=inputs,
+            state=tensor(episodes.state[:, : steps + 1]),
+            available=tensor(episodes.avail_actions[:, : steps + 1]),
+            actions=actions,
+            rewards=rewards,
+            terminated=tensor(episodes.terminated[:, :steps]),
+            valid=clock[:-1] < lengths,
+            observed=clock <= lengths,
+        )
+
+    def online_values(self, batch: TrainBatch) -> Tensor:
+        """Returns the online network's action values `[T+1, B, N, U]`, with gradient and with masks drawn anew."""
+        agent = self.model.agent
+        hidden = agent.initial_hidden(batch.actions.shape[1])
+        q, _ = agent.unroll(batch.inputs, hidden, agent.agent_weights(explore=True), real=batch.observed)
+        return q.permute(1, 2, 0, 3)
+
+    @torch.no_grad()
+    def target_values(self, batch: TrainBatch, online_q: Tensor) -> Tensor:
+        """Returns the target network's values of the next steps, `[T, B, K]`, at the online network's best actions."""
+        agent = self.target_model.agent
+        hidden = agent.initial_hidden(batch.actions.shape[1])
+        q, _ = agent.unroll(batch.inputs, hidden, agent.agent_weights(explore=False))
+        best = greedy_actions(online_q[1:].detach(), _some_available(batch.available[1:]))
+        values: Tensor = self.target_model.mixer(chosen_values(q.permute(1, 2, 0, 3)[1:], best), batch.state[1:])
+        return values
+
+    def loss(self, model: TeamRNNModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
+        """Returns the loss of a batch; its parts are left in `self.stats` as tensors, unread."""
+        online_q = self.online_values(train_batch)
+        chosen = model.mixer(chosen_values(online_q[:-1], train_batch.actions), train_batch.state[:-1])
+        targets = td_targets(
+            train_batch.rewards,
+            train_batch.terminated,
+            self.target_values(train_batch, online_q),
+            self.config["gamma"],
+            train_batch.valid,
+            self.config["td_lambda"],
+        )
+        loss_td = td_loss(chosen, targets, train_batch.valid)
+        auxiliary, auxiliary_stats = self.auxiliary_loss(loss_td)
+        total = loss_td if auxiliary is None else loss_td + auxiliary
+        with torch.no_grad():
+            self.stats: dict[str, Tensor] = {
+                "loss": total.detach(),
+                "loss_td": loss_td.detach(),
+                "td_error_abs": masked_mean((chosen - targets).abs(), train_batch.valid),
+                "q_taken_mean": masked_mean(chosen, train_batch.valid),
+                "target_mean": masked_mean(targets, train_batch.valid),
+                **auxiliary_stats,
+            }
+        return total
+
+    def auxiliary_loss(self, loss_td: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Returns what to add to the TD loss (None for nothing) and metrics of it; subclasses override this."""
+        return None, {}
+
+    def learn_on_batch(self, postprocessed_batch: EpisodeBatch) -> dict[str, Any]:
+        """Makes one gradient update from whole episodes.
+
+        Returns:
+            Metrics as 0-dimensional tensors on the learner's device: reading one waits for the device, so read what
+            you show and no more.
+        """
+        self.model.train()
+        callback_stats: dict[str, Any] = {}
+        self.callbacks.on_learn_on_batch(policy=self, train_batch=postprocessed_batch, result=callback_stats)
+        loss = self.loss(self.model, self.dist_class, self.train_batch(postprocessed_batch))
+        (optimizer,) = self._optimizers
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        limit = self.config["grad_clip"]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit if limit is not None else torch.inf)
+        optimizer.step()
+        self.num_grad_updates += 1
+        return {**self.stats, "grad_norm": norm, **callback_stats}
+
+    def update_target(self, tau: float = 1.0) -> None:
+        """Moves the target network towards the online one; see `move_target`."""
+        move_target(self.model, self.target_model, tau)
+
+    # --- state
+
+    def get_weights(self) -> dict[str, Any]:
+        """Returns what a rollout worker needs: the agents without the mixer."""
+        return {name: value.cpu().numpy() for name, value in self.model.agent.state_dict().items()}
+
+    def set_weights(self, weights: dict[str, Any]) -> None:
+        """Takes over the agents' weights from `get_weights`."""
+        self.model.agent.load_state_dict(convert_to_torch_tensor(weights, device=self.device))
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns everything an interrupted run needs: both networks, the optimizer and the reward statistics."""
+        return {
+            **super().get_state(),
+            "model": convert_to_numpy(self.model.state_dict()),
+            "target_model": convert_to_numpy(self.target_model.state_dict()),
+            "reward_moments": self.reward_moments.get_state(),
+            "num_grad_updates": self.num_grad_updates,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_state` returned."""
+        super().set_state(state)
+        self.model.load_state_dict(convert_to_torch_tensor(state["model"], device=self.device))
+        self.target_model.load_state_dict(convert_to_torch_tensor(state["target_model"], device=self.device))
+        self.reward_moments.set_state(state["reward_moments"])
+        self.num_grad_updates = state["num_grad_updates"]
+
+
+def _some_available(available: Tensor) -> Tensor:
+    """Lets padded steps, where nothing is available, choose anything: their values are masked out of the loss."""
+    return available | ~available.any(-1, keepdim=True)

@@ -1,0 +1,202 @@
+"""QMIX as an RLlib algorithm: sample whole episodes, replay them, update, follow with the target network."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
+from ray.rllib.utils.metrics import (
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_AGENT_STEPS_TRAINED,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_TRAINED,
+    SAMPLE_TIMER,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+)
+from torch import Tensor
+
+from k24_rllib.checks import check_number
+from k24_rllib.envs import TeamEnv
+from k24_rllib.qmix.buffer import EpisodeReplayBuffer
+from k24_rllib.qmix.config import QMixConfig
+from k24_rllib.qmix.episodes import EpisodeBatch
+from k24_rllib.qmix.policy import QMixTorchPolicy
+from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes
+
+NUM_EPISODES_SAMPLED = "num_episodes_sampled"
+NUM_UPDATES = "num_updates"
+LAST_TARGET_UPDATE = "last_target_update_episode"
+UPDATES_OWED = "updates_owed"
+LEARN_TIMER = "learn"
+
+
+class QMix(Algorithm):
+    """QMIX (arXiv 1803.11485) with double Q-learning over whole episodes; also VDN and independent learners.
+
+    `train()` gives, beside RLlib's own results, `info/learner/default_policy/<metric>`: the update's loss and its
+    parts, and `env_runners/episode_return_mean`, the raw team return summed over an episode.
+    """
+
+    config: QMixConfig
+
+    @classmethod
+    def get_default_config(cls) -> QMixConfig:
+        """Returns the configuration with every default."""
+        return QMixConfig()
+
+    @classmethod
+    def get_default_policy_class(cls, config: QMixConfig) -> type[QMixTorchPolicy]:
+        """Returns the policy class."""
+        return QMixTorchPolicy
+
+    def setup(self, config: Any) -> None:
+        """Builds workers and the replay buffer."""
+        super().setup(config)
+        torch.set_num_threads(self.config.torch_num_threads)
+
+    def _create_local_replay_buffer_if_necessary(self, config: QMixConfig) -> EpisodeReplayBuffer:
+        return EpisodeReplayBuffer(config.buffer_episodes, config.seed)
+
+    @property
+    def policy(self) -> QMixTorchPolicy:
+        """The learner's policy: both networks, the optimizer, the reward statistics."""
+        policy: QMixTorchPolicy = self.get_policy(DEFAULT_POLICY_ID)
+        return policy
+
+    # --- training
+
+    def training_step(self) -> dict[str, Any]:
+        """One round of QMIX.
+
+        1. Every rollout worker plays one episode in each of its copies.
+        2. The episodes go into the replay buffer, their rewards into the running statistics.
+        3. The learner makes `updates_per_episode` updates per episode, each from a fresh batch, and the target
+           network follows.
+        4. The rollout workers get the new weights.
+
+        Returns:
+            Metrics of the last update, by policy; empty before learning starts.
+        """
+        with self._timers[SAMPLE_TIMER]:
+            batches = synchronous_parallel_sample(worker_set=self.env_runner_group, concat=False)
+        if not batches:  # every worker failed; RLlib restarts them and asks again
+            return {}
+        for batch in batches:
+            self._take_in(batch)
+        with self._timers[LEARN_TIMER]:
+            metrics = self._learn(sum(len(batch) for batch in batches))
+        global_vars = {"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]}
+        with self._timers[SYNCH_WORKER_WEIGHTS_TIMER]:
+            if self.env_runner_group.num_remote_workers() > 0:
+                self.env_runner_group.sync_weights(global_vars=global_vars)
+        self.env_runner.set_global_vars(global_vars)
+        return {DEFAULT_POLICY_ID: self.learner_metrics(metrics)}
+
+    def _take_in(self, batch: EpisodeBatch) -> None:
+        """Adds sampled episodes to the buffer, the reward statistics and the counters."""
+        self.local_replay_buffer.add(batch)
+        self.policy.reward_moments.update(batch.team_reward[batch.valid()])
+        self._counters[NUM_ENV_STEPS_SAMPLED] += batch.env_steps()
+        self._counters[NUM_AGENT_STEPS_SAMPLED] += batch.agent_steps()
+        self._counters[NUM_EPISODES_SAMPLED] += len(batch)
+
+    def _learn(self, new_episodes: int) -> dict[str, Any]:
+        """Makes the updates that `new_episodes` pay for; returns the last one's metrics."""
+        metrics: dict[str, Any] = {}
+        config, buffer = self.config, self.local_replay_buffer
+        if len(buffer) < max(config.train_batch_size, config.learning_starts_episodes):
+            return metrics
+        self.env_runner.set_global_vars({"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]})
+        self._counters[UPDATES_OWED] += new_episodes * config.updates_per_episode
+        while self._counters[UPDATES_OWED] >= 1:
+            self._counters[UPDATES_OWED] -= 1
+            batch = buffer.sample(config.train_batch_size)
+            metrics = self.policy.learn_on_batch(batch)
+            self._counters[NUM_UPDATES] += 1
+            self._counters[NUM_ENV_STEPS_TRAINED] += batch.env_steps()
+            self._counters[NUM_AGENT_STEPS_TRAINED] += batch.agent_steps()
+            if config.target_update_tau is not None:
+                self.policy.update_target(config.target_update_tau)
+        self._follow_hard()
+        return metrics
+
+    def _follow_hard(self) -> None:
+        """Copies the online network into the target network once enough episodes have passed."""
+        played = self._counters[NUM_EPISODES_SAMPLED]
+        if self.config.target_update_tau is not None:
+            return
+        if played - self._counters[LAST_TARGET_UPDATE] >= self.config.target_update_episodes:
+            self.policy.update_target()
+            self._counters[LAST_TARGET_UPDATE] = played
+
+    def learner_metrics(self, metrics: dict[str, Any]) -> dict[str, float]:
+        """Returns the last update's metrics as numbers, read from the device in one go."""
+        metrics = {**metrics, "epsilon": self.policy.epsilon(), "reward_mean": self.policy.reward_moments.mean}
+        metrics["reward_std"] = self.policy.reward_moments.std
+        tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
+        if tensors:
+            numbers = torch.stack([value.detach().float() for value in tensors.values()]).tolist()
+            metrics.update(zip(tensors, numbers, strict=True))
+        return metrics
+
+    # --- evaluation
+
+    def make_env(self, num_envs: int) -> TeamEnv:
+        """Returns `num_envs` fresh copies of the environment this algorithm trains on."""
+        adapter: TeamBaseEnv = self.env_creator(self.config.env_config)
+        return adapter.make(num_envs)
+
+    def evaluate_greedy(self, num_episodes: int = 100, seed: int | None = None) -> dict[str, Any]:
+        """Plays greedy episodes (no random actions, most likely masks) with the learner's current weights.
+
+        Args:
+            num_episodes: Episodes to play.
+            seed: Seed of the environments; the same seed gives the same episodes. None uses the config's.
+
+        Returns:
+            `episode_returns [num_episodes]`, raw team returns, and `episode_lengths [num_episodes]`.
+        """
+        check_number("num_episodes", num_episodes, low=1, integer=True)
+        env = self.make_env(min(num_episodes, MAX_EVALUATION_COPIES))
+        next_seed: int | None = seed if seed is not None else self.config.seed
+        played: list[EpisodeBatch] = []
+        try:
+            while sum(map(len, played)) < num_episodes:
+                played.append(collect_episodes(env, self.policy.model, epsilon=0.0, explore=False, seed=next_seed))
+                next_seed = None
+        finally:
+            env.close()
+        returns: NDArray[np.float64] = np.concatenate([b.team_reward.sum(1, dtype=np.float64) for b in played])
+        lengths = np.concatenate([b.lengths for b in played])
+        return {"episode_returns": returns[:num_episodes], "episode_lengths": lengths[:num_episodes]}
+
+    # --- checkpoints
+
+    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
+        """Saves a checkpoint, under the name that RLlib's newer algorithms use.
+
+        Args:
+            path: Directory to write into, made if it is missing; a new temporary one if None.
+            **kwargs: RLlib's further arguments for its new API stack, which do not apply here.
+
+        Returns:
+            The directory, from which `from_checkpoint` and `restore_from_path` restore.
+        """
+        directory = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix=f"{type(self).__name__}_"))
+        directory.mkdir(parents=True, exist_ok=True)
+        self.save_checkpoint(str(directory))
+        return str(directory)
+
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Takes over the state of a checkpoint that `save_to_path` or `save` wrote."""
+        self.load_checkpoint(str(path))
+
+    def _sync_filters_if_needed(self, **kwargs: Any) -> None:
+        """Does nothing: QMIX uses no observation filters, and asking remote workers for theirs takes time."""

@@ -1,0 +1,187 @@
+"""Rollouts: copies of a team environment stepped in lockstep, one forward pass per time step, whole episodes at a time.
+
+Shapes: `E` environment copies, `N` agents, `T` time steps, `U` actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.env.base_env import BaseEnv
+from ray.rllib.evaluation.metrics import RolloutMetrics
+from ray.rllib.evaluation.rollout_worker import RolloutWorker
+from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
+
+from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep
+from k24_rllib.models import TeamRNNModel, team_observation_space
+from k24_rllib.qmix.episodes import EpisodeBatch
+from k24_rllib.qmix.exploration import epsilon_greedy
+
+MAX_EVALUATION_COPIES = 128
+"""Most environment copies that an evaluation steps at once; more would only take memory."""
+
+
+class TeamBaseEnv(BaseEnv):
+    """What RLlib's `RolloutWorker` is given as its environment: the spaces, and how to make copies.
+
+    RLlib's own sampler never steps it; `QMixRolloutWorker.sample` does.
+    """
+
+    def __init__(self, factory: TeamEnvFactory, env_config: dict[str, Any]) -> None:
+        self._factory = factory
+        self._env_config = dict(env_config)
+        env = self.make(1)
+        mask_ids = env.reset(seed=0).mask_ids[0].tolist()
+        self._observation_space = team_observation_space(env.obs_dim, env.state_dim, env.num_actions, mask_ids)
+        self._action_space = gym.spaces.MultiDiscrete([env.num_actions] * env.num_agents)
+        env.close()
+
+    def get_sub_environments(self, as_dict: bool = False) -> Any:
+        """Returns nothing: the rollout worker owns and closes the copies."""
+        return {} if as_dict else []
+
+    def make(self, num_envs: int) -> TeamEnv:
+        """Returns `num_envs` copies of the environment."""
+        return self._factory(num_envs, **self._env_config)
+
+    @property
+    def observation_space(self) -> Any:
+        """Space of one team's observation; see `team_observation_space`."""
+        return self._observation_space
+
+    @property
+    def action_space(self) -> Any:
+        """One `Discrete(U)` per agent."""
+        return self._action_space
+
+
+@torch.no_grad()
+def collect_episodes(
+    env: TeamEnv, model: TeamRNNModel, *, epsilon: float, explore: bool, seed: int | None = None
+) -> EpisodeBatch:
+    """Plays one episode in every copy of `env`.
+
+    Args:
+        env: The copies; all are reset.
+        model: The team.
+        epsilon: Probability of a random action.
+        explore: Whether masks are drawn (once for all episodes) or the most likely ones.
+        seed: Seed of the reset; None goes on with the environment's own stream.
+
+    Returns:
+        `E` episodes.
+    """
+    agent = model.agent
+    device = agent.fc1.weight.device
+    weights = agent.agent_weights(explore)
+    hidden = agent.initial_hidden(env.num_envs)
+    episodes = EpisodeBatch.empty(
+        env.num_envs, env.episode_limit, env.num_agents, env.obs_dim, env.state_dim, env.num_actions
+    )
+    last_actions = torch.full((env.num_envs, env.num_agents), -1, dtype=torch.int64, device=device)
+    step = env.reset(seed)
+    running = ~step.done
+    _write_observation(episodes, 0, step, running)
+    for t in range(env.episode_limit):
+        obs = torch.from_numpy(step.obs).to(device)
+        inputs = model.agent_inputs(obs, last_actions).unsqueeze(1)  # [N, 1, E, I]
+        q, hidden = agent.unroll(inputs, hidden, weights)  # [N, 1, E, U]
+        available = torch.from_numpy(step.avail_actions).to(device)
+        last_actions = epsilon_greedy(q[:, 0].transpose(0, 1), available, epsilon)  # [E, N]
+        actions = last_actions.cpu().numpy()
+        step = env.step(actions)
+        _write_transition(episodes, t, actions, step, running)
+        running = running & ~step.done
+        if not running.any():
+            break
+    return episodes
+
+
+def _write_observation(episodes: EpisodeBatch, t: int, step: TeamStep, running: np.ndarray) -> None:
+    """Writes what the running copies see at time `t`."""
+    episodes.obs[running, t] = step.obs[running]
+    episodes.state[running, t] = step.state[running]
+    episodes.avail_actions[running, t] = step.avail_actions[running]
+
+
+def _write_transition(episodes: EpisodeBatch, t: int, actions: np.ndarray, step: TeamStep, running: np.ndarray) -> None:
+    """Writes the action taken at time `t` and what it led to, for the copies that were still running."""
+    episodes.actions[running, t] = actions[running]
+    episodes.team_reward[running, t] = step.team_reward[running]
+    episodes.agent_rewards[running, t] = step.agent_rewards[running]
+    episodes.terminated[running, t] = step.terminated[running]
+    episodes.lengths[running] = t + 1
+    _write_observation(episodes, t + 1, step, running)
+
+
+class QMixRolloutWorker(RolloutWorker):
+    """RLlib's rollout worker, whose `sample()` plays whole episodes in lockstep.
+
+    Creation, weight synchronisation, checkpoints and restarts are RLlib's. A training worker returns one episode per
+    copy and call; an evaluation worker plays as many copies at once as its share of the evaluation, but hands out one
+    episode per call, which is what RLlib counts.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        torch.set_num_threads(kwargs["config"].torch_num_threads)
+        super().__init__(**kwargs)
+        self._metrics: list[RolloutMetrics] = []
+        self._evaluated: list[EpisodeBatch] = []
+        self._next_seed: int | None = self.seed
+        self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
+
+    def _num_copies(self) -> int:
+        duration = self.config.evaluation_duration
+        if not self.config.in_evaluation or not isinstance(duration, int):
+            return int(self.config.num_envs_per_env_runner)
+        return min(-(-duration // max(self.num_workers, 1)), MAX_EVALUATION_COPIES)
+
+    def sample(self, **kwargs: Any) -> EpisodeBatch:
+        """Plays episodes: one per copy, or, in an evaluation, hands out the next one of those played."""
+        if not self.config.in_evaluation:
+            episodes = self._play()
+        else:
+            if not self._evaluated:
+                played = self._play()
+                self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
+            episodes = self._evaluated.pop(0)
+        self._metrics += episode_metrics(episodes)
+        self.callbacks.on_sample_end(worker=self, samples=episodes)
+        return episodes
+
+    def _play(self) -> EpisodeBatch:
+        if self.team_env is None:
+            raise ValueError("this worker has no environment: set create_local_env_runner or evaluate elsewhere")
+        policy = self.policy_map[DEFAULT_POLICY_ID]
+        explore = self.config.explore
+        seed, self._next_seed = self._next_seed, None
+        epsilon = policy.epsilon() if explore else 0.0
+        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+
+    def set_weights(self, weights: Any, global_vars: Any = None, weights_seq_no: int | None = None) -> None:
+        """Takes over weights; episodes played with older ones are no longer handed out."""
+        super().set_weights(weights, global_vars, weights_seq_no)
+        self._evaluated.clear()
+
+    def get_metrics(self) -> list[RolloutMetrics]:
+        """Returns the metrics of the episodes handed out since the last call."""
+        metrics, self._metrics = self._metrics, []
+        return metrics
+
+    def stop(self) -> None:
+        """Closes the environments."""
+        if self.team_env is not None:
+            self.team_env.close()
+        super().stop()
+
+
+def episode_metrics(episodes: EpisodeBatch) -> list[RolloutMetrics]:
+    """Returns RLlib's record of each episode: its steps and its raw team return (not standardised)."""
+    returns = episodes.team_reward.sum(axis=1, dtype=np.float64)
+    return [
+        RolloutMetrics(episode_length=int(length), episode_reward=float(team_return))
+        for length, team_return in zip(episodes.lengths, returns, strict=True)
+    ]
