@@ -1,0 +1,35 @@
+"""The temperature of the pattern distribution, falling as training goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.algorithms.callbacks import DefaultCallbacks
+
+from k24_rllib.sparsity import temperature_at
+
+
+class TemperatureCallback(DefaultCallbacks):
+    """Sets the temperature of every 2:4 layer before each update (method: training dynamics).
+
+    The layers keep it in their state, so rollout workers and checkpoints get it with the weights.
+    """
+
+    def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
+        """Sets the temperature for the update that is about to be made, and reports it with the progress."""
+        progress = policy.progress()
+        temperature = self.temperature(policy.config, progress)
+        for layer in policy.masked_layers():
+            layer.set_temperature(temperature)
+        result["progress"] = progress
+        result["temperature"] = temperature
+
+    def temperature(self, config: Any, progress: float) -> float:
+        """Returns the temperature at `progress` (0 to 1); override it for a schedule of your own."""
+        return temperature_at(
+            progress,
+            init=config["temperature_init"],
+            final=config["temperature_final"],
+            end=config["temperature_end"],
+            schedule=config["temperature_schedule"],
+        )

@@ -1,0 +1,234 @@
+"""K24QMix and QMix from Python, through RLlib and Ray Tune, for real and small."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray import tune
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.callbacks import DefaultCallbacks
+
+import k24_rllib
+from k24_rllib import K24QMix, K24QMixConfig, QMixConfig
+from k24_rllib.callbacks import TemperatureCallback
+from k24_rllib.checks import ConfigError
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+CONFIGS = {"QMix": QMixConfig, "K24QMix": lambda: K24QMixConfig().k24(total_env_steps=200)}
+
+
+def learner(result: dict) -> dict:
+    return result["info"]["learner"]["default_policy"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("env", ["mpe_simple_spread", "mpe_simple_reference", "mpe_simple_speaker_listener"])
+def test_every_algorithm_trains_on_every_environment(small, name: str, env: str) -> None:
+    algo = small(CONFIGS[name](), env).build_algo()
+    result = algo.train()
+    assert result["timesteps_total"] >= 40
+    assert np.isfinite(learner(result)["loss_td"])
+    assert np.isfinite(result["env_runners"]["episode_return_mean"])
+    algo.stop()
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"mixer": "vdn"},
+        {"mixer": "independent"},
+        {"recurrent": False},
+        {"last_action_input": True},
+        {"agent_id_input": False},
+        {"standardise_rewards": False},
+        {"target_update_tau": 0.1},
+        {"grad_clip": 0.01},
+        {"td_lambda": 0.5},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_option_trains_and_changes_the_outcome(small, training: dict) -> None:
+    def losses(options: dict) -> list[float]:
+        algo = small(CONFIGS["K24QMix"]()).training(**options).build_algo()
+        values = [learner(algo.train())["loss"] for _ in range(2)]
+        algo.stop()
+        return values
+
+    changed = losses(training)
+    assert np.isfinite(changed).all()
+    assert changed != losses({})
+
+
+def test_the_same_seed_gives_the_same_run(small) -> None:
+    def run() -> list[float]:
+        algo = small(CONFIGS["K24QMix"]()).build_algo()
+        results = [algo.train() for _ in range(2)]
+        algo.stop()
+        return [value for r in results for value in (learner(r)["loss"], r["env_runners"]["episode_return_mean"])]
+
+    assert run() == run()
+
+
+def test_patterns_are_measured_and_exactly_half_dense(small) -> None:
+    algo = small(CONFIGS["K24QMix"]()).build_algo()
+    metrics = learner(algo.train())
+    assert metrics["overall_sparsity"] == 0.5
+    assert 1.5 < metrics["pattern_entropy"] <= np.log2(6) + 1e-6
+    assert sum(metrics[f"pattern_{k}_prob"] for k in range(6)) == pytest.approx(1, abs=1e-5)
+    assert metrics["loss"] == pytest.approx(metrics["loss_td"] + metrics["div_coef"] * metrics["div_loss"], rel=1e-4)
+    algo.stop()
+
+
+def test_saved_and_restored_acts_the_same_and_goes_on_the_same(small, tmp_path: Path) -> None:
+    algo = small(CONFIGS["K24QMix"]().training(store_buffer_in_checkpoints=True)).build_algo()
+    for _ in range(2):
+        algo.train()
+    checkpoint = algo.save_to_path(tmp_path / "checkpoint")
+    expected = algo.evaluate_greedy(10, seed=7)["episode_returns"]
+    restored = Algorithm.from_checkpoint(str(checkpoint))
+    assert isinstance(restored, K24QMix)
+    np.testing.assert_array_equal(restored.evaluate_greedy(10, seed=7)["episode_returns"], expected)
+    assert restored.iteration == algo.iteration
+    assert restored.policy.epsilon() == algo.policy.epsilon()
+
+    batch = algo.local_replay_buffer.sample(4)
+    for both in (algo, restored):
+        torch.manual_seed(3)
+        both.policy.learn_on_batch(batch)
+        both.policy.update_target(0.5)
+    for ours, theirs in (
+        (algo.policy.model, restored.policy.model),
+        (algo.policy.target_model, restored.policy.target_model),
+    ):
+        for name, value in ours.state_dict().items():
+            torch.testing.assert_close(theirs.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    algo.stop()
+    restored.stop()
+
+
+def test_weights_and_temperature_reach_remote_workers(small) -> None:
+    algo = small(CONFIGS["K24QMix"]()).env_runners(num_env_runners=2).build_algo()
+    result = algo.train()
+    assert result["num_healthy_workers"] == 2
+    temperature = learner(result)["temperature"]
+    assert temperature < 5.0
+
+    def state(worker):
+        return worker.get_weights()["default_policy"], worker.global_vars["timestep"]
+
+    (ours, _), *theirs = algo.env_runner_group.foreach_env_runner(state)
+    assert ours["fc1.temperature"] == pytest.approx(temperature)
+    for weights, timestep in theirs:
+        assert timestep == result["timesteps_total"]
+        for name, value in ours.items():
+            np.testing.assert_array_equal(weights[name], value, err_msg=name)
+    algo.stop()
+
+
+def test_remote_workers_play_different_episodes(small) -> None:
+    algo = small(QMixConfig()).env_runners(num_env_runners=2).build_algo()
+    algo.training_step()
+    batch = algo.local_replay_buffer.sample(8)
+    assert len({episode.tobytes() for episode in batch.obs[:, 0]}) == 8
+    algo.stop()
+
+
+def test_evaluation_counts_whole_greedy_episodes(small) -> None:
+    config = small(CONFIGS["K24QMix"]()).evaluation(evaluation_interval=1, evaluation_duration=6)
+    algo = config.build_algo()
+    result = algo.train()["evaluation"]["env_runners"]
+    assert result["num_episodes"] == 6
+    assert result["episode_len_mean"] == 5
+    algo.stop()
+
+
+def test_the_temperature_falls_as_configured(small) -> None:
+    config = small(K24QMixConfig()).k24(
+        total_env_steps=200, temperature_init=3.0, temperature_final=1.0, temperature_end=0.5
+    )
+    algo = config.build_algo()
+    seen = []
+    for _ in range(5):
+        metrics = learner(algo.train())
+        seen.append((metrics["progress"], metrics["temperature"]))
+    for progress, temperature in seen:
+        assert temperature == pytest.approx(max(3.0 - 2.0 * progress / 0.5, 1.0))
+    assert seen[-1] == (1.0, 1.0)
+    assert algo.policy.masked_layers()[0].temperature.item() == 1.0
+    algo.stop()
+
+
+class CountingCallback(DefaultCallbacks):
+    def on_train_result(self, *, algorithm, result, **kwargs) -> None:
+        result["counted"] = True
+
+
+class ConstantTemperature(TemperatureCallback):
+    def temperature(self, config, progress: float) -> float:
+        return 1.5
+
+
+def test_the_users_callbacks_run_beside_the_methods_and_can_replace_one(small) -> None:
+    algo = small(CONFIGS["K24QMix"]()).callbacks(CountingCallback).build_algo()
+    result = algo.train()
+    assert result["counted"]
+    assert learner(result)["temperature"] < 5.0
+    algo.stop()
+    algo = small(CONFIGS["K24QMix"]()).callbacks(ConstantTemperature).build_algo()
+    assert learner(algo.train())["temperature"] == 1.5
+    algo.stop()
+
+
+def test_tune_finds_the_algorithm_by_name(small, tmp_path: Path) -> None:
+    config = small(CONFIGS["K24QMix"]()).training(lr=tune.grid_search([1e-3, 1e-4]))
+    tuner = tune.Tuner(
+        "K24QMix",
+        param_space=config.to_dict(),
+        run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0),
+    )
+    results = tuner.fit()
+    assert not results.errors
+    assert {result.config["lr"] for result in results} == {1e-3, 1e-4}
+
+
+def test_rllibs_own_way_to_act_works(small) -> None:
+    algo = small(CONFIGS["K24QMix"]()).build_algo()
+    env = algo.make_env(1)
+    step = env.reset(0)
+    observation = {
+        "obs": step.obs[0],
+        "avail_actions": step.avail_actions[0].astype(np.float32),
+        "state": step.state[0],
+        "mask_ids": step.mask_ids[0].astype(np.float32),
+    }
+    state = [part.numpy() for part in algo.policy.model.get_initial_state()]
+    actions, state, _ = algo.compute_single_action(observation, state, explore=False)
+    assert env.step(np.asarray(actions)[None]).obs.shape == step.obs.shape
+    env.close()
+    algo.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.k24(temperature_init=0), r"temperature_init: got 0, expected a number above 0"),
+        (lambda c: c.k24(sampling="tempred"), r"did you mean 'tempered'"),
+        (lambda c: c.training(gamma=1.5), r"gamma: got 1.5"),
+        (lambda c: c.training(mixer="qmx"), r"did you mean 'qmix'"),
+        (lambda c: c.training(buffer_episodes=2), r"buffer_episodes: got 2, expected at least train_batch_size \(4\)"),
+        (lambda c: c.apply_dict({"temperature_int": 2}), r"unknown config key 'temperature_int' of K24QMix; did you "),
+        (lambda c: c.apply_dict({"num_env_runners": "two"}), r"num_env_runners: got 'two', expected a whole number"),
+        (lambda c: c.apply_dict({"env_config": 3}), r"env_config: got 3, expected a mapping"),
+    ],
+)
+def test_impossible_settings_are_named_before_anything_is_built(small, change, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        change(small(K24QMixConfig())).validate()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_package_names_what_it_registers() -> None:
+    assert set(k24_rllib.ALGORITHMS) == {"QMix", "K24QMix"}
+    assert k24_rllib.ALGORITHMS["K24QMix"]().algo_class is K24QMix
