@@ -6,6 +6,9 @@ learners); `...` stands for any leading dimensions, so that all time steps of a 
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from k24_rllib.checks import check_choice
@@ -23,9 +26,17 @@ class QMixer(nn.Module):
         state_dim: `S`.
         embed_dim: `E`, width of the mixing layer; wider mixes more finely and costs more.
         hypernet_dim: Hidden width of the hypernetworks.
+        init_scale: Factor on the initial weights of the hypernetworks' last layers; small ones start nearly flat.
     """
 
-    def __init__(self, num_agents: int, state_dim: int, embed_dim: int = 32, hypernet_dim: int = 64) -> None:
+    def __init__(
+        self,
+        num_agents: int,
+        state_dim: int,
+        embed_dim: int = 32,
+        hypernet_dim: int = 64,
+        init_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.num_agents = num_agents
         self.embed_dim = embed_dim
@@ -37,6 +48,10 @@ class QMixer(nn.Module):
         self.hyper_b1 = nn.Linear(state_dim, embed_dim)
         self.hyper_w2 = hypernet(embed_dim)
         self.hyper_b2 = nn.Sequential(nn.Linear(state_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, 1))
+        with torch.no_grad():
+            for last in (self.hyper_w1[-1], self.hyper_b1, self.hyper_w2[-1], self.hyper_b2[-1]):
+                for parameter in last.parameters():
+                    parameter.mul_(init_scale)
 
     def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
         """Mixes chosen values.
@@ -72,9 +87,9 @@ class IndependentMixer(nn.Module):
         return agent_q
 
 
-def make_mixer(name: str, num_agents: int, state_dim: int, embed_dim: int = 32, hypernet_dim: int = 64) -> nn.Module:
-    """Makes the mixer called `name`, one of `MIXERS`; see `QMixer` for the other arguments."""
+def make_mixer(name: str, num_agents: int, state_dim: int, **options: Any) -> nn.Module:
+    """Makes the mixer called `name`, one of `MIXERS`; `options` are `QMixer`'s."""
     check_choice("mixer", name, MIXERS)
     if name == "qmix":
-        return QMixer(num_agents, state_dim, embed_dim, hypernet_dim)
+        return QMixer(num_agents, state_dim, **options)
     return VDNMixer() if name == "vdn" else IndependentMixer()

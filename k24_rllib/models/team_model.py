@@ -50,7 +50,7 @@ class TeamRNNModel(TorchModelV2, nn.Module):
     """RLlib's view of `TeamAgent` and a mixer.
 
     `custom_model_config` keys: `layer` and `layer_options` (see `layer_factory`), `hidden_dim`, `recurrent`,
-    `agent_id`, `last_action`, `mixer`, `mixing_embed_dim`, `hypernet_dim`.
+    `agent_id`, `last_action`, `mixer`, `mixing_embed_dim`, `hypernet_dim`, `mixer_init_scale`.
 
     The observation space is what `team_observation_space` returns, the action space one `Discrete(U)` per agent.
     """
@@ -88,8 +88,9 @@ class TeamRNNModel(TorchModelV2, nn.Module):
             options.get("mixer", "qmix"),
             self.num_agents,
             original["state"].shape[0],
-            options.get("mixing_embed_dim", 32),
-            options.get("hypernet_dim", 64),
+            embed_dim=options.get("mixing_embed_dim", 32),
+            hypernet_dim=options.get("hypernet_dim", 64),
+            init_scale=options.get("mixer_init_scale", 1.0),
         )
         if self.last_action:
             self.view_requirements[SampleBatch.PREV_ACTIONS] = ViewRequirement(

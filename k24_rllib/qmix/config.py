@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
@@ -88,6 +89,7 @@ class QMixConfig(AlgorithmConfig):
         self.mixer = "qmix"
         self.mixing_embed_dim = 32
         self.hypernet_dim = 64
+        self.mixer_init_scale = 1.0
         self.layer = "dense"
 
         # The machine.
@@ -115,6 +117,7 @@ class QMixConfig(AlgorithmConfig):
         mixer: str = NotProvided,
         mixing_embed_dim: int = NotProvided,
         hypernet_dim: int = NotProvided,
+        mixer_init_scale: float = NotProvided,
         torch_num_threads: int = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -145,10 +148,13 @@ class QMixConfig(AlgorithmConfig):
             mixer: `qmix`, `vdn` or `independent`.
             mixing_embed_dim: Width of QMIX's mixing layer.
             hypernet_dim: Hidden width of QMIX's hypernetworks.
+            mixer_init_scale: Factor on the initial weights of the hypernetworks' last layers. Below 1 the joint value
+                starts nearly flat and grows with what is learned, which is steadier.
             torch_num_threads: Threads of PyTorch in the learner and in each rollout worker. These networks are small:
                 1 is fastest unless cores are idle.
-            **kwargs: RLlib's own training settings: `lr`, `gamma`, `grad_clip` (gradient norm), `train_batch_size`
-                (here in episodes), `model`.
+            **kwargs: RLlib's own training settings: `lr` (a number, or points `[[0, lr], [step, lr], ...]` between
+                which it moves linearly), `gamma`, `grad_clip` (gradient norm), `train_batch_size` (here in episodes),
+                `model`.
         """
         own = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
         super().training(**kwargs)
@@ -194,7 +200,7 @@ class QMixConfig(AlgorithmConfig):
     def _check_type(self, key: str, value: Any) -> None:
         """Checks `value` against the type of the key's default, where that tells anything."""
         default = getattr(self, _ALIASES.get(key, key), None)
-        if value is None or default is None:
+        if value is None or default is None or key == "lr":
             return
         if isinstance(default, bool):
             check_bool(key, value)
@@ -216,7 +222,7 @@ class QMixConfig(AlgorithmConfig):
         super().validate()
 
     def _check_learning(self) -> None:
-        check_number("lr", self.lr, above=0.0)
+        _check_lr(self.lr)
         check_number("gamma", self.gamma, low=0.0, high=1.0)
         check_number("td_lambda", self.td_lambda, low=0.0, high=1.0)
         if self.grad_clip is not None:
@@ -246,6 +252,7 @@ class QMixConfig(AlgorithmConfig):
         for key in ("recurrent", "agent_id_input", "last_action_input"):
             check_bool(key, getattr(self, key))
         check_choice("mixer", self.mixer, MIXERS)
+        check_number("mixer_init_scale", self.mixer_init_scale, above=0.0)
 
     def _check_workers(self) -> None:
         for key in ("num_env_runners", "evaluation_num_env_runners"):
@@ -282,8 +289,24 @@ class QMixConfig(AlgorithmConfig):
             "mixer": self.mixer,
             "mixing_embed_dim": self.mixing_embed_dim,
             "hypernet_dim": self.hypernet_dim,
+            "mixer_init_scale": self.mixer_init_scale,
         }
         return {**(self.model.get("custom_model_config") or {}), **own}
+
+
+def _check_lr(lr: Any) -> None:
+    """Checks a learning rate: a number, or points `[[step, lr], ...]` of rising steps that begin at 0."""
+    if not isinstance(lr, list | tuple):
+        check_number("lr", lr, above=0.0)
+        return
+    points = [point for point in lr if isinstance(point, list | tuple) and len(point) == 2]
+    if len(points) != len(lr) or not points or points[0][0] != 0:
+        raise ConfigError(f"lr: got {lr!r}, expected a number or [[0, lr], [step, lr], ...]")
+    for step, rate in points:
+        check_number("lr (step)", step, low=0, integer=True)
+        check_number("lr", rate, above=0.0)
+    if any(later[0] <= earlier[0] for earlier, later in pairwise(points)):
+        raise ConfigError(f"lr: got {lr!r}, expected steps that rise")
 
 
 _AUTO_KEYS = frozenset({"evaluation_duration", "num_gpus", "evaluation_interval"})
@@ -301,9 +324,9 @@ def with_method_callbacks(
     """Returns one callback class that runs the user's callbacks and the algorithm's; asking twice changes nothing."""
     given = list(user) if isinstance(user, list | tuple) else [user]
     parts = [part for cls in given for part in getattr(cls, "parts", (cls,))]
-    missing = [cls for cls in method if not any(part is cls or issubclass(part, cls) for part in parts)]
+    missing = [cls for cls in method if not any(issubclass(part, cls) for part in parts)]
+    if not missing and len(given) == 1:
+        return given[0]
     parts += missing
-    if len(parts) == 1:
-        return parts[0]
     combined: type[RLlibCallback] = type("CombinedCallbacks", (combine_callbacks(parts),), {"parts": tuple(parts)})
     return combined

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 from ray.rllib.models import ModelCatalog
+from ray.rllib.policy.torch_mixins import LearningRateSchedule
 from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
@@ -54,7 +55,7 @@ def move_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> None:
         slow[name].lerp_(fast, tau) if name in learned and tau < 1.0 else slow[name].copy_(fast)
 
 
-class QMixTorchPolicy(TorchPolicyV2):
+class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     """Double QMIX over whole episodes (arXiv 1803.11485; double Q-learning, arXiv 1509.06461).
 
     A subclass adds to the loss through `auxiliary_loss`, and to the metrics through what that returns.
@@ -64,7 +65,11 @@ class QMixTorchPolicy(TorchPolicyV2):
     device: torch.device
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, config: dict[str, Any]) -> None:
-        super().__init__(observation_space, action_space, config, max_seq_len=config["model"]["max_seq_len"])
+        lr = config["lr"]
+        LearningRateSchedule.__init__(self, lr, lr if isinstance(lr, list) else None)
+        TorchPolicyV2.__init__(
+            self, observation_space, action_space, config, max_seq_len=config["model"]["max_seq_len"]
+        )
         self.target_model: TeamRNNModel = copy.deepcopy(self.model)
         self.target_model.requires_grad_(False)
         self.reward_moments = RunningMoments()
@@ -87,7 +92,7 @@ class QMixTorchPolicy(TorchPolicyV2):
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
         """Returns Adam over agents and mixer (QMIX's authors used RMSProp; Adam is today's practice)."""
-        return [torch.optim.Adam(self.model.parameters(), lr=self.config["lr"], eps=self.config["adam_epsilon"])]
+        return [torch.optim.Adam(self.model.parameters(), lr=self.cur_lr, eps=self.config["adam_epsilon"])]
 
     # --- acting
 
@@ -202,7 +207,7 @@ class QMixTorchPolicy(TorchPolicyV2):
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit if limit is not None else torch.inf)
         optimizer.step()
         self.num_grad_updates += 1
-        return {**self.stats, "grad_norm": norm, **callback_stats}
+        return {**self.stats, "grad_norm": norm, "lr": optimizer.param_groups[0]["lr"], **callback_stats}
 
     def update_target(self, tau: float = 1.0) -> None:
         """Moves the target network towards the online one; see `move_target`."""

@@ -1,0 +1,60 @@
+"""The floor plan: a lower floor never imports a higher one, and the ground floors stay free of Ray or of torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import k24_rllib
+
+ROOT = Path(k24_rllib.__file__).parent
+FLOORS = ["sparsity", "envs", "models", "qmix", "callbacks", "algorithms", "registration", "cli"]
+GROUND = {"sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "k24_rllib":
+                names |= {f"k24_rllib.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(floor: str) -> list[Path]:
+    return sorted((ROOT / floor).glob("**/*.py")) or [ROOT / f"{floor}.py"]
+
+
+@pytest.mark.parametrize("floor", FLOORS[:-1])
+def test_no_floor_imports_a_higher_one(floor: str) -> None:
+    higher = set(FLOORS[FLOORS.index(floor) + 1 :])
+    for path in files(floor):
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("k24_rllib.")}
+        assert not used & higher, path
+    assert files(floor)
+
+
+@pytest.mark.parametrize("floor", GROUND)
+def test_the_ground_floors_import_only_what_they_may(floor: str) -> None:
+    for path in files(floor):
+        used = {name.split(".")[0] for name in imports(path)}
+        assert not used & GROUND[floor], path
+    assert not any("envs" in name for path in files("sparsity") for name in imports(path))
+
+
+def test_sparsity_works_where_ray_is_not_installed() -> None:
+    program = (
+        "import sys; sys.modules['ray'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'ray' else find(name, *rest)\n"
+        "from k24_rllib.sparsity import SemiStructuredLinear24\n"
+        "import torch\n"
+        "print(SemiStructuredLinear24(8, 2, 3)(torch.ones(3, 5, 8)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "torch.Size([3, 5, 2])", done.stderr
