@@ -1,0 +1,273 @@
+"""Reading an experiment file (the format of RLlib's tuned examples) and checking all of it before Ray starts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k24_rllib.checks import ConfigError, check_bool, check_choice, check_name, check_number
+from k24_rllib.cli.grid import GRID_KEY, grid_axes, grid_points
+from k24_rllib.cli.overrides import apply_set, parse_stop
+from k24_rllib.cli.stopping import ENV_STEPS, check_stop
+from k24_rllib.cli.yaml_reader import read_yaml_file
+
+if TYPE_CHECKING:
+    from k24_rllib.qmix import QMixConfig
+
+DEFAULT_STORAGE = "~/ray_results"
+
+_EXPERIMENT_KEYS = (
+    "run",
+    "env",
+    "stop",
+    "config",
+    "num_samples",
+    "checkpoint_config",
+    "storage_path",
+    "restore",
+    "max_failures",
+    "time_budget_s",
+    # What older files have: `local_dir` is now `storage_path`, the others are keys of `checkpoint_config`.
+    "local_dir",
+    "checkpoint_freq",
+    "checkpoint_at_end",
+    "keep_checkpoints_num",
+)
+
+_OLD_CHECKPOINT_KEYS = {
+    "checkpoint_freq": "checkpoint_frequency",
+    "checkpoint_at_end": "checkpoint_at_end",
+    "keep_checkpoints_num": "num_to_keep",
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line lays over the file; None and empty mean that the file's word stands."""
+
+    set: Sequence[str] = ()
+    stop: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    num_samples: int | None = None
+    storage_path: str | None = None
+    restore: str | None = None
+    checkpoint_freq: int | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of a file, checked: everything Ray Tune needs to run it."""
+
+    name: str
+    run: str
+    """Name of the algorithm, as registered."""
+    config: dict[str, Any]
+    """Flat settings with the environment under `env`; values may be `{"grid_search": [...]}`."""
+    stop: dict[str, float] = field(default_factory=dict)
+    """Result keys and the values that end a trial; see `cli.stopping`."""
+    num_samples: int = 1
+    checkpoint_config: dict[str, Any] = field(default_factory=dict)
+    storage_path: str = DEFAULT_STORAGE
+    restore: str | None = None
+    max_failures: int = 0
+    time_budget_s: float | None = None
+
+    @property
+    def directory(self) -> str:
+        """Where Tune puts the experiment's trials."""
+        return f"{self.storage_path.rstrip('/')}/{self.name}"
+
+
+def read_experiments(path: Path, overrides: Overrides) -> list[Experiment]:
+    """Reads all experiments of a file and checks every value in them.
+
+    Args:
+        path: A YAML file that maps experiment names to `run`, `env`, `stop`, `config`, ...
+        overrides: What the command line changes; applied to every experiment of the file.
+
+    Raises:
+        ConfigError: naming the file, the experiment, the key and what was expected.
+    """
+    content = read_yaml_file(path)
+    specs = _check_top_level(path, content)
+    experiments = []
+    for name, spec in specs.items():
+        where = f"{path}: " if len(specs) == 1 else f"{path}: {name}: "
+        try:
+            experiment = _build(name, spec, overrides)
+            for point in grid_points(experiment.config):
+                build_config(experiment.run, point)
+        except ConfigError as error:
+            raise ConfigError(f"{where}{error}") from error
+        experiments.append(experiment)
+    _check_environments(path, experiments)
+    return experiments
+
+
+def build_config(run: str, settings: Mapping[str, Any]) -> QMixConfig:
+    """Returns the checked configuration of algorithm `run` with flat `settings` (no grids left in them)."""
+    from k24_rllib import ALGORITHMS
+
+    config = ALGORITHMS[run]()
+    try:
+        config.apply_dict(settings)
+        config.validate()
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:  # RLlib's own checks
+        raise ConfigError(f"config: {' '.join(str(error).split())}") from error
+    return config
+
+
+def _check_top_level(path: Path, content: object) -> dict[str, dict[str, Any]]:
+    """Checks that the file maps experiment names to mappings."""
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{path}: expected an experiment's name with run, env, stop and config inside it")
+    if "run" in content or "config" in content:
+        key = "run" if "run" in content else "config"
+        raise ConfigError(f"{path}: {key!r} is at the top level, expected it inside an experiment's name")
+    for name, spec in content.items():
+        if not isinstance(spec, dict):
+            raise ConfigError(f"{path}: experiment {name!r} holds {spec!r}, expected run, env, stop and config")
+        if not str(name).strip() or "/" in str(name):
+            raise ConfigError(f"{path}: experiment name {name!r} can't be a directory's name")
+    return {str(name): spec for name, spec in content.items()}
+
+
+def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experiment:
+    """Checks one experiment's own keys and lays the overrides over it; `config` is checked by the caller."""
+    for key in spec:
+        check_name("experiment key", key, _EXPERIMENT_KEYS)
+    run = _check_algorithm(spec.get("run"))
+    config = _check_config(spec, overrides)
+    stop = check_stop(spec.get("stop"))
+    for option in overrides.stop:
+        stop.update(check_stop(parse_stop(option), "--stop"))
+    _share_total_steps(run, config, stop)
+    return Experiment(
+        name=name,
+        run=run,
+        config=config,
+        stop=stop,
+        num_samples=_first_count("num_samples", overrides.num_samples, spec.get("num_samples"), default=1, low=1),
+        checkpoint_config=_check_checkpoint_config(spec, overrides.checkpoint_freq),
+        storage_path=_check_storage(overrides.storage_path or spec.get("storage_path") or spec.get("local_dir")),
+        restore=overrides.restore or spec.get("restore"),
+        max_failures=_first_count("max_failures", spec.get("max_failures"), default=0, low=-1),
+        time_budget_s=_check_time_budget(spec.get("time_budget_s")),
+    )
+
+
+def _check_algorithm(run: object) -> str:
+    """Returns the registered name of algorithm `run`; RLlib's old spelling `QMIX` is as good as `QMix`."""
+    from k24_rllib import ALGORITHMS
+
+    if run is None:
+        raise ConfigError(f"run: is missing, expected the algorithm's name (known: {', '.join(sorted(ALGORITHMS))})")
+    by_lower = {name.lower(): name for name in ALGORITHMS}
+    return by_lower.get(str(run).lower()) or check_name("algorithm", run, ALGORITHMS)
+
+
+def _check_config(spec: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """Returns the experiment's `config` with `env` moved into it and `--set` and `--seed` applied."""
+    config = copy.deepcopy(spec.get("config") or {})
+    if not isinstance(config, dict):
+        raise ConfigError(f"config: got {config!r}, expected keys and values")
+    env = spec.get("env")
+    if env is not None and config.setdefault("env", env) != env:
+        raise ConfigError(f"env: got {env!r}, but config has env {config['env']!r}; expected one of them")
+    for option in overrides.set:
+        apply_set(config, option)
+    if overrides.seeds:
+        seeds = list(overrides.seeds)
+        config["seed"] = seeds[0] if len(seeds) == 1 else {GRID_KEY: seeds}
+    if config.get("env") is None:
+        raise ConfigError("env: is missing, expected an environment's name, as in env: mpe_simple_spread")
+    grid_axes(config)
+    return config
+
+
+def _share_total_steps(run: str, config: dict[str, Any], stop: dict[str, float]) -> None:
+    """Gives schedules the length of the run: the file says it once, as `stop` or as `total_env_steps`."""
+    from k24_rllib import ALGORITHMS
+
+    if not hasattr(ALGORITHMS[run](), "total_env_steps"):
+        return
+    total = config.get("total_env_steps")
+    if total is None and ENV_STEPS in stop:
+        config["total_env_steps"] = int(stop[ENV_STEPS])
+    elif not stop and isinstance(total, int):
+        stop[ENV_STEPS] = total
+    elif total is None:
+        raise ConfigError("total_env_steps: is missing, expected it in config, or timesteps_total in stop")
+
+
+def _check_checkpoint_config(spec: Mapping[str, Any], frequency: int | None) -> dict[str, Any]:
+    """Returns the keywords of Tune's `CheckpointConfig`; a file that says nothing gets a checkpoint at the end."""
+    given = spec.get("checkpoint_config")
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"checkpoint_config: got {given!r}, expected keys and values")
+    checkpoint: dict[str, Any] = {"checkpoint_at_end": True}
+    for old_key, key in _OLD_CHECKPOINT_KEYS.items():
+        if spec.get(old_key) is not None:
+            checkpoint[key] = spec[old_key]
+    checkpoint.update(given or {})
+    if frequency is not None:
+        checkpoint["checkpoint_frequency"] = frequency
+    checks = {
+        "checkpoint_at_end": lambda key, value: check_bool(key, value),
+        "checkpoint_frequency": lambda key, value: check_number(key, value, low=0, integer=True),
+        "num_to_keep": lambda key, value: value is None or check_number(key, value, low=1, integer=True),
+        "checkpoint_score_attribute": lambda key, value: value,
+        "checkpoint_score_order": lambda key, value: check_choice(key, value, ("max", "min")),
+    }
+    for key, value in checkpoint.items():
+        checks[check_name("checkpoint_config key", key, checks)](f"checkpoint_config: {key}", value)
+    return checkpoint
+
+
+def _check_storage(path: object) -> str:
+    """Returns where results go: a URI as it is, a local path in full."""
+    if path is None:
+        path = DEFAULT_STORAGE
+    if not isinstance(path, str):
+        raise ConfigError(f"storage_path: got {path!r}, expected a directory or a URI")
+    if "://" in path:
+        return path
+    local = Path(path).expanduser().absolute()
+    existing = next((parent for parent in (local, *local.parents) if parent.exists()), local)
+    if not existing.is_dir():
+        raise ConfigError(f"storage_path: {local} can't be made, because {existing} is a file")
+    return str(local)
+
+
+def _check_time_budget(value: object) -> float | None:
+    return None if value is None else check_number("time_budget_s", value, above=0)
+
+
+def _first_count(key: str, *values: object, default: int, low: int) -> int:
+    """Returns the first value that was given, checked, or the default."""
+    for value in values:
+        if value is not None:
+            return int(check_number(key, value, low=low, integer=True))
+    return default
+
+
+def _check_environments(path: Path, experiments: Sequence[Experiment]) -> None:
+    """Makes one copy of every environment that the experiments name, which checks its name and options."""
+    from k24_rllib.envs import make_team_env
+
+    seen: list[tuple[Any, Any]] = []
+    for experiment in experiments:
+        for point in grid_points(experiment.config):
+            wanted = (point["env"], point.get("env_config") or {})
+            if wanted in seen:
+                continue
+            seen.append(wanted)
+            try:
+                make_team_env(wanted[0], 1, **{str(key): value for key, value in wanted[1].items()}).close()
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error}") from error

@@ -1,0 +1,78 @@
+"""Ctrl-C and SIGTERM: let each running trial finish its iteration, save it, and leave it resumable.
+
+Tune by itself drops running trials where they are, back to their last checkpoint, if they have one. Its scheduler
+interface can pause a trial, which saves it first and keeps it as unfinished business for `--resume`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+
+class Interrupt:
+    """While entered, remembers the first SIGINT or SIGTERM; a second one ends the program at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether the user asked to stop."""
+        return self.signal is not None
+
+    def __enter__(self) -> Interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.signal = number
+        print("stopping: finishing this iteration and saving it (again to leave at once)", file=sys.stderr, flush=True)
+
+
+class PausingScheduler(FIFOScheduler):
+    """Runs trials in order; once a stop is requested, pauses each with a checkpoint and starts no other."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        super().__init__()
+        self._interrupt = interrupt
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Pauses the trial if a stop is requested."""
+        return TrialScheduler.PAUSE if self._interrupt.requested else TrialScheduler.CONTINUE
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Chooses none once a stop is requested."""
+        return None if self._interrupt.requested else super().choose_trial_to_run(tune_controller)
+
+
+class LeaveWhenPaused(Callback):
+    """Ends Tune's loop once every trial that ran when the stop was requested is saved."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self._interrupt = interrupt
+        self._awaited: list[Trial] | None = None
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Checks on the trials after each event of Tune's loop."""
+        if not self._interrupt.requested:
+            return
+        if self._awaited is None:
+            self._awaited = [trial for trial in trials if trial.status == Trial.RUNNING]
+        if all(trial.status != Trial.RUNNING for trial in self._awaited):
+            os.kill(os.getpid(), signal.SIGUSR1)  # Tune's own way to end its loop and write the experiment's state

@@ -1,0 +1,122 @@
+"""One line of progress for each result that a trial sends."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from k24_rllib.cli.evaluate import score, score_reference
+from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
+
+TRAINING_RETURN = "env_runners/episode_return_mean"
+GREEDY_RETURN = "evaluation/env_runners/episode_return_mean"
+
+
+@dataclass
+class _Pace:
+    """Where a trial was when it was last reported, and when this session began on it."""
+
+    first_steps: float
+    first_time: float
+    last_steps: float
+    last_time: float
+
+
+class Progress(Callback):
+    """Prints one line per result, at most one every `every_s` seconds and trial beside those that matter.
+
+    A line reads `steps 120,000/500,000 (24%) | return -54.3 | greedy -50.1 (score 0.56) | 950 steps/s | eta 5:20`;
+    with several trials it begins with the trial's number and what sets it apart.
+    """
+
+    def __init__(self, stop: Mapping[str, float], every_s: float = 2.0) -> None:
+        self._stop = stop
+        self._every_s = every_s
+        self._paces: dict[str, _Pace] = {}
+        self._references: dict[str, tuple[float, float] | None] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Says that a trial begins (workers take some seconds to start)."""
+        print(f"{_label(trial, trials)}started; results in {trial.path}", flush=True)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Prints a trial's progress."""
+        now, steps = time.monotonic(), result_value(result, ENV_STEPS) or 0.0
+        pace = self._paces.get(trial.trial_id)
+        if pace is None:
+            began = now - float(result.get("time_this_iter_s", 0.0))
+            before = steps - float(result.get("num_env_steps_sampled_this_iter", steps))
+            pace = self._paces[trial.trial_id] = _Pace(before, began, before, began)
+        elif now - pace.last_time < self._every_s and not self._matters(result):
+            return
+        parts = [self._position(result, steps), *self._returns(trial, result), *self._speed(pace, result, steps, now)]
+        print(_label(trial, trials) + " | ".join(parts), flush=True)
+        pace.last_steps, pace.last_time = steps, now
+
+    def _matters(self, result: Mapping[str, Any]) -> bool:
+        """Returns whether a result is printed however soon it comes: an evaluation's, and the trial's last."""
+        return bool(result.get("done")) or result_value(result, GREEDY_RETURN) is not None
+
+    def _position(self, result: Mapping[str, Any], steps: float) -> str:
+        """Returns how far the trial is, in steps and as a share of its first known end."""
+        share = self._share(result)
+        percent = f" ({share:.0%})" if share is not None else ""
+        if ENV_STEPS in self._stop:
+            return f"steps {steps:,.0f}/{self._stop[ENV_STEPS]:,.0f}{percent}"
+        return f"steps {steps:,.0f}{percent}"
+
+    def _share(self, result: Mapping[str, Any]) -> float | None:
+        """Returns the largest share done of the stop values that can only grow, or None without one."""
+        shares = [
+            (result_value(result, key) or 0.0) / self._stop[key]
+            for key in (ENV_STEPS, ITERATIONS, SECONDS)
+            if key in self._stop
+        ]
+        return min(max(shares), 1.0) if shares else None
+
+    def _returns(self, trial: Trial, result: Mapping[str, Any]) -> list[str]:
+        parts = []
+        training, greedy = result_value(result, TRAINING_RETURN), result_value(result, GREEDY_RETURN)
+        if training is not None and not math.isnan(training):
+            parts.append(f"return {training:.1f}")
+        if greedy is not None and not math.isnan(greedy):
+            reference = self._reference(trial)
+            parts.append(f"greedy {greedy:.1f}" + (f" (score {score(greedy, reference):.2f})" if reference else ""))
+        return parts
+
+    def _speed(self, pace: _Pace, result: Mapping[str, Any], steps: float, now: float) -> list[str]:
+        if now <= pace.last_time:
+            return []
+        parts = [f"{(steps - pace.last_steps) / (now - pace.last_time):,.0f} steps/s"]
+        if ENV_STEPS in self._stop and steps > pace.first_steps:
+            per_second = (steps - pace.first_steps) / (now - pace.first_time)
+            parts.append(f"eta {duration(max(self._stop[ENV_STEPS] - steps, 0.0) / per_second)}")
+        return parts
+
+    def _reference(self, trial: Trial) -> tuple[float, float] | None:
+        """Returns the score's reference for the trial's environment, looked up once per trial."""
+        if trial.trial_id not in self._references:
+            self._references[trial.trial_id] = score_reference(trial.config["env"], trial.config.get("env_config"))
+        return self._references[trial.trial_id]
+
+
+def duration(seconds: float) -> str:
+    """Returns `seconds` as `5:20` or `1:05:20`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _label(trial: Trial, trials: list[Trial]) -> str:
+    """Returns the trial's number and tag in brackets, or nothing if it is the only one."""
+    if len(trials) == 1:
+        return ""
+    return f"[{trial.experiment_tag or trial.trial_id}] "

@@ -1,0 +1,76 @@
+"""Reading YAML as researchers write it: `5e-4` is a number, and a key given twice is an error with its line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from k24_rllib.checks import ConfigError, nearest
+
+# YAML 1.1 wants `5.0e-4` and reads `5e-4` as text, which nobody who writes `lr: 5e-4` means.
+_FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)|\.\d+(?:[eE][-+]?\d+)?)$")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the two changes that the module's docstring names."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key_node, yaml.ScalarNode):
+                continue
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def read_yaml_file(path: Path) -> object:
+    """Returns what the YAML file at `path` holds.
+
+    Raises:
+        ConfigError: if there is no such file, it is a directory, can't be read, or isn't YAML (with the line).
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a directory, expected a YAML file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_nearest_file(path)}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not a text file, expected YAML") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    return _load(text, str(path))
+
+
+def read_yaml_value(text: str, option: str) -> object:
+    """Returns the value that `text` means in YAML; `option` says where it was given, for the message."""
+    return _load(text, option)
+
+
+def _load(text: str, source: str) -> object:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark and "\n" in text.strip() else ""
+        raise ConfigError(f"{source}: {line}{error.problem or 'not valid YAML'}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
+    except ValueError as error:  # a date such as 2020-13-45
+        raise ConfigError(f"{source}: not valid YAML ({error})") from None
+
+
+def _nearest_file(path: Path) -> str:
+    """Returns a hint at a file beside the missing one whose name is close to it."""
+    if not path.parent.is_dir():
+        return ""
+    return nearest(path.name, (other.name for other in path.parent.iterdir() if other.suffix in {".yaml", ".yml"}))

@@ -1,0 +1,75 @@
+"""Shared by the command line's tests: an experiment with every size shrunk, and `main` called in this process."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TINY: dict[str, Any] = {
+    "run": "K24QMix",
+    "env": "mpe_simple_spread",
+    "stop": {"timesteps_total": 400},
+    "config": {
+        "env_config": {"N": 2},
+        "seed": 0,
+        "num_env_runners": 0,
+        "num_envs_per_env_runner": 4,
+        "min_sample_timesteps_per_iteration": 100,
+        "train_batch_size": 4,
+        "learning_starts_episodes": 4,
+        "buffer_episodes": 16,
+        "updates_per_episode": 0.25,
+        "hidden_dim": 8,
+        "mixing_embed_dim": 4,
+        "hypernet_dim": 4,
+    },
+}
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """An experiment that trains in a second or two, to be changed at will."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes text, or an experiment by its name, to a YAML file."""
+
+    def write_file(content: str | dict[str, Any], name: str = "experiment.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump({"tiny": content}, sort_keys=False))
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Calls the command line in this process, and returns what a process of its own would have given."""
+    from k24_rllib.cli.main import main
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        arguments = [str(word) for word in words]
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _restore_log_levels() -> Iterator[None]:
+    """The command silences Ray's loggers in its process; here that process goes on."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.rllib")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

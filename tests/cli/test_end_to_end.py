@@ -1,0 +1,92 @@
+"""The real command, on an experiment with every size shrunk: train, evaluate again, stop and go on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Spec = dict[str, Any]
+Write = Callable[..., Path]
+
+RLLIB = [sys.executable, "-m", "k24_rllib.cli.main"]
+PATIENCE_S = 300
+
+
+def run(words: Sequence[str], code: int = 0) -> str:
+    """Runs the command and returns what it printed."""
+    done = subprocess.run([*RLLIB, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def told(text: str, name: str) -> str:
+    """Returns what the output says of `name`, as in `checkpoint     PATH`."""
+    found = re.search(rf"^{re.escape(name)}  +(.*)$", text, re.MULTILINE)
+    assert found, text
+    return found[1].strip()
+
+
+def steps_reported(text: str) -> list[int]:
+    return [int(steps.replace(",", "")) for steps in re.findall(r"^steps ([\d,]+)", text, re.MULTILINE)]
+
+
+def test_train_then_evaluate_again(write: Write, tiny: Spec, tmp_path: Path) -> None:
+    output = run(["train", "-f", str(write(tiny)), "--storage-path", str(tmp_path)])
+    checkpoint = Path(told(output, "checkpoint"))
+    assert checkpoint.is_relative_to(tmp_path / "tiny")
+    assert "over 100 episodes" in told(output, "greedy return")
+    assert steps_reported(output)
+
+    program, *words = shlex.split(told(output, "evaluate it"))
+    assert program == "rllib"
+    again = run(words)
+    assert told(again, "greedy return") == told(output, "greedy return")
+    other_episodes = run(["evaluate", str(tmp_path / "tiny"), "--seed", "7", "--episodes", "10"])
+    assert told(other_episodes, "checkpoint") == str(checkpoint)
+    assert "over 10 episodes" in told(other_episodes, "greedy return")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Tune's loop ends by SIGUSR1")
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(write: Write, tiny: Spec, tmp_path: Path) -> None:
+    tiny["stop"] = {"training_iteration": 100_000}
+    tiny["config"]["total_env_steps"] = 10_000_000
+    words = ["train", "-f", str(write(tiny)), "--storage-path", str(tmp_path)]
+    stopped = run_until_steps_then_interrupt(words)
+    assert list((tmp_path / "tiny").glob("*/checkpoint_*/algorithm_state.pkl"))
+    saved_at = steps_reported(stopped)[-1]
+
+    program, *resume = shlex.split(told(stopped, "go on with"))
+    assert program == "rllib"
+    assert resume == [*words, "--resume"]
+    resumed = run_until_steps_then_interrupt(resume)
+    assert steps_reported(resumed)[0] > saved_at
+
+
+def run_until_steps_then_interrupt(words: Sequence[str]) -> str:
+    """Runs the command, sends its process group what a terminal sends on Ctrl-C once it has begun, returns output."""
+    process = subprocess.Popen(
+        [*RLLIB, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    lines = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("steps "):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        lines += process.stdout
+        code = process.wait(PATIENCE_S)
+    finally:
+        process.kill()
+    assert code == 130, "".join(lines)
+    return "".join(lines)
