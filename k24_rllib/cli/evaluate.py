@@ -78,9 +78,14 @@ def evaluate_checkpoint(checkpoint: Path, episodes: int = DEFAULT_EPISODES, seed
     return Evaluation.of(played["episode_returns"].tolist(), reference)
 
 
-def evaluate_command(program: str, checkpoint: Path) -> str:
-    """Returns the command line that repeats the evaluation at the end of a run."""
-    return f"{program} evaluate {shlex.quote(str(checkpoint))}"
+def evaluate_command(program: str, checkpoint: Path, modules: Sequence[str] = ()) -> str:
+    """Returns the command line that repeats the evaluation at the end of a run, importing the user's `modules`."""
+    return shlex.join([program, "evaluate", str(checkpoint), *import_words(modules)])
+
+
+def import_words(modules: Sequence[str]) -> list[str]:
+    """Returns the words of a command line that import the user's `modules`."""
+    return [word for name in modules for word in ("--import", name)]
 
 
 def run_evaluate(given: str, episodes: int, seed: int, verbose: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import sys
@@ -125,7 +126,7 @@ def train_parser(program: str) -> _Parser:
         help="join this Ray cluster (default: RAY_ADDRESS if set, else a new one on this machine)",
     )
     machine.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
-    _add_verbose(parser)
+    _add_common(parser)
     return parser
 
 
@@ -153,11 +154,20 @@ def evaluate_parser(program: str) -> _Parser:
         metavar="N",
         help=f"seed of the environments; the same seed gives the same episodes (default {DEFAULT_SEED})",
     )
-    _add_verbose(parser)
+    _add_common(parser)
     return parser
 
 
-def _add_verbose(parser: _Parser) -> None:
+def _add_common(parser: _Parser) -> None:
+    """Adds what every command takes."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import this module first, which registers environments of your own; may be repeated",
+    )
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="show Ray's own output; -vv also tracebacks of errors"
     )
@@ -169,6 +179,7 @@ def _train(program: str, words: Sequence[str]) -> int:
     if words[:1] == ["file"] and len(words) > 1:  # the old form, `rllib train file FILE`
         words = words[1:]
     arguments = train_parser(program).parse(words)
+    _import_modules(arguments.modules)
     file = arguments.file or arguments.positional
     if file is None:
         raise ConfigError(f"which file? expected {program} train -f FILE")
@@ -197,6 +208,7 @@ def _train(program: str, words: Sequence[str]) -> int:
             ray_address=arguments.ray_address,
             dashboard=arguments.dashboard,
             verbose=arguments.verbose,
+            modules=arguments.modules,
         )
     )
 
@@ -220,8 +232,22 @@ def _evaluate(program: str, words: Sequence[str]) -> int:
     arguments = evaluate_parser(program).parse(words)
     if arguments.checkpoint is None:
         raise ConfigError(f"which checkpoint? expected {program} evaluate CHECKPOINT")
+    _import_modules(arguments.modules)
     episodes = _whole("--episodes", arguments.episodes, low=1)
     return run_evaluate(arguments.checkpoint, episodes, _whole("--seed", arguments.seed, low=0), arguments.verbose)
+
+
+def _import_modules(names: Sequence[str]) -> None:
+    """Imports the user's modules, which may lie in the working directory."""
+    if names and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and misses one of its own
+            raise ConfigError(f"--import {name}: no such module in {Path.cwd()} or the Python path") from None
 
 
 def _whole(option: str, text: str | int, low: int) -> int:

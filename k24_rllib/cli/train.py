@@ -15,7 +15,7 @@ from typing import Any
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.checkpoints import find_checkpoint, read_state
-from k24_rllib.cli.evaluate import evaluate_checkpoint, evaluate_command
+from k24_rllib.cli.evaluate import evaluate_checkpoint, evaluate_command, import_words
 from k24_rllib.cli.experiment import Experiment, Overrides, build_config, read_experiments
 from k24_rllib.cli.grid import grid_points
 from k24_rllib.cli.ray_session import available_cpus, quiet_ray, start_ray
@@ -34,6 +34,8 @@ class TrainOptions:
     ray_address: str | None = None
     dashboard: bool = False
     verbose: int = 0
+    modules: Sequence[str] = ()
+    """The user's modules, already imported; evaluating the result needs them too."""
 
     @property
     def cluster(self) -> str | None:
@@ -153,7 +155,7 @@ def _run_experiment(experiment: Experiment, options: TrainOptions) -> int:
     failed = [trial for trial in trials if trial.status == "ERROR"]
     for trial in trials:
         if trial not in failed:
-            _report_trial(trial, options.program)
+            _report_trial(trial, options)
     for trial in failed:
         _report_failure(trial)
     return 1 if failed else 0
@@ -189,7 +191,7 @@ def _run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> 
     return list(analysis.trials)
 
 
-def _report_trial(trial: Any, program: str) -> None:
+def _report_trial(trial: Any, options: TrainOptions) -> None:
     """Evaluates a finished trial's last checkpoint and prints the result."""
     from k24_rllib.cli.progress import duration
 
@@ -203,7 +205,7 @@ def _report_trial(trial: Any, program: str) -> None:
     print(f"checkpoint     {checkpoint}", flush=True)
     for line in evaluate_checkpoint(checkpoint).lines():
         print(line)
-    print(f"evaluate it    {evaluate_command(program, checkpoint)}", flush=True)
+    print(f"evaluate it    {evaluate_command(options.program, checkpoint, options.modules)}", flush=True)
 
 
 def _report_failure(trial: Any) -> None:
@@ -226,7 +228,8 @@ def _report_interrupt(experiment: Experiment, options: TrainOptions, trials: Seq
             print(f"checkpoint     {trial.checkpoint.path}")
         elif not trial.has_reported_at_least_once:
             print(f"no checkpoint  {trial} had not begun its first iteration")
-    program, file = options.program, shlex.quote(str(options.file))
-    storage = f" --storage-path {shlex.quote(options.overrides.storage_path)}" if options.overrides.storage_path else ""
-    print(f"go on with     {program} train -f {file}{storage} --resume", flush=True)
+    words = [options.program, "train", "-f", str(options.file)]
+    if options.overrides.storage_path:
+        words += ["--storage-path", options.overrides.storage_path]
+    print(f"go on with     {shlex.join([*words, *import_words(options.modules), '--resume'])}", flush=True)
     return 128 + number

@@ -118,6 +118,7 @@ def test_files_that_cannot_be_read(call: Call, tmp_path: Path) -> None:
         (["--set", "seed.inner=3"], ["--set seed.inner=3", "seed is 0"]),
         (["--set", "learning_rate=1"], ["unknown config key 'learning_rate'"]),
         (["--set", "lr=[1"], ["--set lr=[1"]),
+        (["--import", "no_such_module"], ["--import no_such_module: no such module"]),
         (["--stop", "timesteps_total"], ["--stop timesteps_total", "expected key=value or JSON"]),
         (["--stop", '{"timesteps_total": 5'], ["--stop"]),
         (["--stop", '{"steps": 5}'], ["unknown --stop key 'steps'"]),

@@ -21,9 +21,9 @@ RLLIB = [sys.executable, "-m", "k24_rllib.cli.main"]
 PATIENCE_S = 300
 
 
-def run(words: Sequence[str], code: int = 0) -> str:
+def run(words: Sequence[str], code: int = 0, cwd: Path | None = None) -> str:
     """Runs the command and returns what it printed."""
-    done = subprocess.run([*RLLIB, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    done = subprocess.run([*RLLIB, *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
@@ -90,3 +90,24 @@ def run_until_steps_then_interrupt(words: Sequence[str]) -> str:
         process.kill()
     assert code == 130, "".join(lines)
     return "".join(lines)
+
+
+def test_an_environment_of_the_users_own_is_imported(write: Write, tiny: Spec, tmp_path: Path) -> None:
+    (tmp_path / "my_envs.py").write_text(
+        "from functools import partial\n"
+        "from mpe2 import simple_spread_v3\n"
+        "import k24_rllib\n"
+        "from k24_rllib.envs import PettingZooTeamEnv\n"
+        "def mine(num_envs, size=2):\n"
+        "    make_env = partial(simple_spread_v3.parallel_env, N=size, max_cycles=5)\n"
+        "    return PettingZooTeamEnv(make_env, num_envs, episode_limit=5)\n"
+        "k24_rllib.register_team_env('mine', mine)\n"
+    )
+    tiny |= {"env": "mine", "stop": {"training_iteration": 1}}
+    tiny["config"] |= {"env_config": {"size": 3}, "num_env_runners": 1, "total_env_steps": 400}
+    words = ["train", "-f", str(write(tiny)), "--storage-path", str(tmp_path), "--import", "my_envs"]
+    output = run(words, cwd=tmp_path)
+    program, *again = shlex.split(told(output, "evaluate it"))
+    assert program == "rllib"
+    assert again[-2:] == ["--import", "my_envs"]
+    assert told(run(again, cwd=tmp_path), "greedy return") == told(output, "greedy return")
