@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
-from ray.tune.registry import register_env, register_trainable
+from ray.tune.registry import register_trainable
 
 from k24_rllib import envs
 from k24_rllib.algorithms import K24QMix, K24QMixConfig
-from k24_rllib.envs import TeamEnvFactory, make_team_env, team_env_names
+from k24_rllib.envs import TeamEnvFactory, team_env_factory, team_env_names
 from k24_rllib.models import register_models
-from k24_rllib.qmix import QMix, QMixConfig, TeamBaseEnv
+from k24_rllib.qmix import QMix, QMixConfig
+from k24_rllib.qmix.rollout import register_rllib_env
 
 ALGORITHMS: dict[str, type[QMixConfig]] = {"QMix": QMixConfig, "K24QMix": K24QMixConfig}
 """Configuration class of each algorithm, by the name that `run:` takes in a file."""
 
 
 def register_all() -> None:
-    """Registers everything of this package with Ray; safe to call again."""
+    """Registers everything of this package with Ray.
+
+    Importing the package calls it. Ray forgets all registrations at `ray.shutdown()`: call it again to name the
+    algorithms to a new Ray, as in `tune.Tuner("K24QMix")`. (A config's `build_algo()` needs no reminder.)
+    """
     register_models()
     register_trainable("QMix", QMix)
     register_trainable("K24QMix", K24QMix)
     for name in team_env_names():
-        _register_with_ray(name, partial(make_team_env, name))
+        register_rllib_env(name, team_env_factory(name))
 
 
 def register_team_env(name: str, factory: TeamEnvFactory) -> None:
@@ -35,11 +37,4 @@ def register_team_env(name: str, factory: TeamEnvFactory) -> None:
             remote workers by pickling.
     """
     envs.register_team_env(name, factory)
-    _register_with_ray(name, factory)
-
-
-def _register_with_ray(name: str, factory: TeamEnvFactory) -> None:
-    def create(env_context: Any) -> TeamBaseEnv:
-        return TeamBaseEnv(factory, env_context)
-
-    register_env(name, create)
+    register_rllib_env(name, factory)

@@ -1,4 +1,4 @@
-"""Fixtures shared by all floors: one small Ray for the session, and configurations shrunk in every size."""
+"""Fixtures shared by all floors: a small Ray, and configurations shrunk in every size."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,12 +8,15 @@ import torch
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
-    """A local Ray with two logical CPUs and no dashboard, shut down at the end."""
+    """A local Ray with four logical CPUs and no dashboard, for the tests of one file."""
     import ray
 
+    import k24_rllib
+
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    k24_rllib.register_all()  # an earlier file's Ray has taken the registrations with it
     yield
     ray.shutdown()
 

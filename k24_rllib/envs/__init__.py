@@ -2,7 +2,7 @@
 
 from k24_rllib.envs import mpe  # noqa: F401  (registers MPE's scenarios)
 from k24_rllib.envs.pettingzoo import PettingZooTeamEnv
-from k24_rllib.envs.registry import TeamEnvFactory, make_team_env, register_team_env, team_env_names
+from k24_rllib.envs.registry import TeamEnvFactory, make_team_env, register_team_env, team_env_factory, team_env_names
 from k24_rllib.envs.team_env import TeamEnv, TeamStep
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "TeamStep",
     "make_team_env",
     "register_team_env",
+    "team_env_factory",
     "team_env_names",
 ]

@@ -27,6 +27,15 @@ def team_env_names() -> list[str]:
     return sorted(_FACTORIES)
 
 
+def team_env_factory(name: str) -> TeamEnvFactory:
+    """Returns the factory of a known name.
+
+    Raises:
+        ConfigError: naming the nearest known one.
+    """
+    return _FACTORIES[check_name("environment", name, team_env_names())]
+
+
 def make_team_env(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     """Makes copies of an environment.
 
@@ -38,6 +47,6 @@ def make_team_env(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     Raises:
         ConfigError: naming an unknown environment or option, or a value that cannot work.
     """
-    check_name("environment", name, team_env_names())
+    factory = team_env_factory(name)
     check_number("num_envs", num_envs, low=1, integer=True)
-    return _FACTORIES[name](num_envs, **env_config)
+    return factory(num_envs, **env_config)

@@ -23,12 +23,13 @@ from ray.rllib.utils.metrics import (
 from torch import Tensor
 
 from k24_rllib.checks import check_number
-from k24_rllib.envs import TeamEnv
+from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
+from k24_rllib.models import register_models
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.policy import QMixTorchPolicy
-from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes
+from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
@@ -45,6 +46,14 @@ class QMix(Algorithm):
     """
 
     config: QMixConfig
+
+    def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
+        # Ray forgets what was registered at import once it was shut down, as between two runs in a notebook.
+        register_models()
+        env = config.get("env") if config is not None else None
+        if env in team_env_names():
+            register_rllib_env(env, team_env_factory(env))
+        super().__init__(config, *args, **kwargs)
 
     @classmethod
     def get_default_config(cls) -> QMixConfig:

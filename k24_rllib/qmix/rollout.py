@@ -14,6 +14,7 @@ from ray.rllib.env.base_env import BaseEnv
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
+from ray.tune.registry import register_env
 
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep
 from k24_rllib.models import TeamRNNModel, team_observation_space
@@ -56,6 +57,15 @@ class TeamBaseEnv(BaseEnv):
     def action_space(self) -> Any:
         """One `Discrete(U)` per agent."""
         return self._action_space
+
+
+def register_rllib_env(name: str, factory: TeamEnvFactory) -> None:
+    """Makes a team environment known to RLlib as `name`; the factory travels to remote workers by pickling."""
+
+    def create(env_context: Any) -> TeamBaseEnv:
+        return TeamBaseEnv(factory, env_context)
+
+    register_env(name, create)
 
 
 @torch.no_grad()

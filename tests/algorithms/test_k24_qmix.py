@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -152,6 +153,15 @@ def test_tune_finds_the_algorithm_by_name(small, tmp_path: Path) -> None:
     results = tuner.fit()
     assert not results.errors
     assert {result.config["lr"] for result in results} == {1e-3, 1e-4}
+
+
+def test_a_new_ray_after_a_shutdown_can_build_again(small) -> None:
+    ray.shutdown()
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    algo = small(CONFIGS["K24QMix"]()).build_algo()
+    assert np.isfinite(algo.train()["env_runners"]["episode_return_mean"])
+    algo.stop()
+    k24_rllib.register_all()
 
 
 def test_rllibs_own_way_to_act_works(small) -> None:

@@ -5,13 +5,13 @@ import torch
 from ray.rllib.models import ModelCatalog
 from torch import Tensor
 
-import k24_rllib  # noqa: F401  (registers the model)
-from k24_rllib.models import MODEL_NAME, UNAVAILABLE, TeamRNNModel, team_observation_space
+from k24_rllib.models import MODEL_NAME, UNAVAILABLE, TeamRNNModel, register_models, team_observation_space
 
 AGENTS, OBS, STATE, ACTIONS = 3, 5, 8, 4
 
 
 def make_model(**options: object) -> TeamRNNModel:
+    register_models()
     torch.manual_seed(0)
     return ModelCatalog.get_model_v2(
         obs_space=team_observation_space(OBS, STATE, ACTIONS, range(AGENTS)),

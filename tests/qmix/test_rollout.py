@@ -5,13 +5,13 @@ import pytest
 import torch
 from ray.rllib.models import ModelCatalog
 
-import k24_rllib  # noqa: F401  (registers the model)
 from k24_rllib.envs import make_team_env
-from k24_rllib.models import MODEL_NAME
+from k24_rllib.models import MODEL_NAME, register_models
 from k24_rllib.qmix import TeamBaseEnv, collect_episodes
 
 
 def make_model(env_config: dict, name: str = "mpe_simple_spread"):
+    register_models()
     torch.manual_seed(0)
     adapter = TeamBaseEnv(lambda num_envs, **options: make_team_env(name, num_envs, **options), env_config)
     space = adapter.observation_space
