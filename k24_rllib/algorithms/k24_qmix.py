@@ -81,7 +81,7 @@ class K24QMixConfig(QMixConfig):
                 More pulls the agents' patterns apart harder; 0 switches it off.
             div_window: Updates over which that ratio is averaged.
         """
-        self._set_provided({name: value for name, value in locals().items() if name not in ("self", "__class__")})
+        self._set_provided(locals())
         return self
 
     def validate(self) -> None:

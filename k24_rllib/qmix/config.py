@@ -14,7 +14,7 @@ from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
 from k24_rllib.models import MIXERS, MODEL_NAME
 from k24_rllib.qmix.rollout import QMixRolloutWorker
 
-_ALIASES = {"callbacks": "callbacks_class", "num_gpus": "num_gpus", "multiagent": "policies"}
+_ALIASES = {"callbacks": "callbacks_class", "multiagent": "policies"}
 """Keys of RLlib's YAML files whose attribute has another name."""
 
 
@@ -156,15 +156,14 @@ class QMixConfig(AlgorithmConfig):
                 which it moves linearly), `gamma`, `grad_clip` (gradient norm), `train_batch_size` (here in episodes),
                 `model`.
         """
-        own = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
+        self._set_provided(locals())
         super().training(**kwargs)
-        self._set_provided(own)
         return self
 
-    def _set_provided(self, values: Mapping[str, Any]) -> None:
-        """Sets each value that the user provided."""
-        for name, value in values.items():
-            if value is not NotProvided:
+    def _set_provided(self, arguments: Mapping[str, Any]) -> None:
+        """Sets the settings that the user provided, from the `locals()` of a method that names each."""
+        for name, value in arguments.items():
+            if value is not NotProvided and name not in ("self", "kwargs", "__class__"):
                 setattr(self, name, value)
 
     # --- reading a file's or a dict's settings
