@@ -1,4 +1,4 @@
-"""Batched team environments: the interface, PettingZoo behind it, and MPE's cooperative scenarios by name."""
+"""Batched team environments: the interface, PettingZoo and a batched MPE behind it, and scenarios by name."""
 
 from k24_rllib.envs import mpe  # noqa: F401  (registers MPE's scenarios)
 from k24_rllib.envs.pettingzoo import PettingZooTeamEnv

@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k24_rllib.checks import ConfigError, check_choice, check_number
-from k24_rllib.envs.team_env import TeamEnv, TeamStep, copy_seeds
-
-TEAM_REWARDS = ("sum", "mean")
+from k24_rllib.envs.team_env import TEAM_REWARDS, TeamEnv, TeamStep, copy_seeds
 
 
 class PettingZooTeamEnv(TeamEnv):

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+TEAM_REWARDS = ("sum", "mean")
+"""How the agents' rewards may make the team's."""
+
 
 @dataclass(frozen=True, slots=True)
 class TeamStep:

@@ -7,6 +7,7 @@ import pytest
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import PettingZooTeamEnv, TeamEnv, make_team_env, register_team_env, team_env_names
+from k24_rllib.envs.mpe import ENGINES
 from k24_rllib.envs.team_env import copy_seeds
 
 SCENARIOS = [
@@ -28,7 +29,7 @@ def random_actions(env: TeamEnv, available: np.ndarray, rng: np.random.Generator
 @pytest.mark.parametrize(("name", "module", "options"), SCENARIOS, ids=lambda value: str(value))
 def test_batched_copies_equal_mpe2_stepped_by_hand(name: str, module: str, options: dict) -> None:
     copies, rng = 3, np.random.default_rng(0)
-    env = make_team_env(name, copies, **options)
+    env = make_team_env(name, copies, engine="mpe2", **options)
     step = env.reset(11)
     by_hand = [importlib.import_module(f"mpe2.{module}").parallel_env(**options) for _ in range(copies)]
     seen = [one.reset(seed=seed)[0] for one, seed in zip(by_hand, copy_seeds(11, copies), strict=True)]
@@ -62,8 +63,9 @@ def test_batched_copies_equal_mpe2_stepped_by_hand(name: str, module: str, optio
     env.close()
 
 
-def test_a_seed_repeats_and_copies_differ() -> None:
-    env = make_team_env("mpe_simple_spread", 4)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_seed_repeats_and_copies_differ(engine: str) -> None:
+    env = make_team_env("mpe_simple_spread", 4, engine=engine)
     first, again, other = env.reset(3), env.reset(3), env.reset(4)
     np.testing.assert_array_equal(first.obs, again.obs)
     assert (first.obs != other.obs).any()
@@ -73,8 +75,9 @@ def test_a_seed_repeats_and_copies_differ() -> None:
     env.close()
 
 
-def test_arrays_of_earlier_steps_stay_as_they_were() -> None:
-    env = make_team_env("mpe_simple_spread", 2)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arrays_of_earlier_steps_stay_as_they_were(engine: str) -> None:
+    env = make_team_env("mpe_simple_spread", 2, engine=engine)
     step = env.reset(0)
     kept = step.obs.copy()
     env.step(np.full((2, 3), 2))
@@ -83,7 +86,7 @@ def test_arrays_of_earlier_steps_stay_as_they_were() -> None:
 
 
 def test_a_finished_copy_waits_and_the_others_go_on() -> None:
-    env = make_team_env("mpe_simple_spread", 2, terminate_on_success=True, max_cycles=6)
+    env = make_team_env("mpe_simple_spread", 2, engine="mpe2", terminate_on_success=True, max_cycles=6)
     env.reset(0)
     world = env._originals[0].unwrapped.world  # put the first copy's agents on their landmarks
     for agent, landmark in zip(world.agents, world.landmarks, strict=True):
@@ -107,16 +110,18 @@ def test_a_finished_copy_waits_and_the_others_go_on() -> None:
     env.close()
 
 
-def test_the_team_reward_can_be_the_mean() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_team_reward_can_be_the_mean(engine: str) -> None:
     rewards = {}
     for kind in ("sum", "mean"):
-        env = make_team_env("mpe_simple_spread", 2, N=4, team_reward=kind)
+        env = make_team_env("mpe_simple_spread", 2, engine=engine, N=4, team_reward=kind)
         env.reset(0)
         rewards[kind] = env.step(np.ones((2, 4), np.int64)).team_reward
         env.close()
     np.testing.assert_allclose(rewards["mean"] * 4, rewards["sum"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
@@ -127,14 +132,15 @@ def test_the_team_reward_can_be_the_mean() -> None:
         (np.array([[0, -1], [0, 0], [0, 0]]), r"copy 0, agent 1: got -1"),
     ],
 )
-def test_impossible_actions_are_named(actions: np.ndarray, message: str) -> None:
-    env = make_team_env("mpe_simple_speaker_listener", 3)
+def test_impossible_actions_are_named(actions: np.ndarray, message: str, engine: str) -> None:
+    env = make_team_env("mpe_simple_speaker_listener", 3, engine=engine)
     env.reset(0)
     with pytest.raises(ValueError, match=message):
         env.step(actions)
     env.close()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -150,9 +156,9 @@ def test_impossible_actions_are_named(actions: np.ndarray, message: str) -> None
         ("mpe_simple_spread", {"terminate_on_success": 1}, "terminate_on_success: got 1, expected true or false"),
     ],
 )
-def test_bad_input_is_one_line_with_the_nearest_name(name: str, options: dict, message: str) -> None:
+def test_bad_input_is_one_line_with_the_nearest_name(name: str, options: dict, message: str, engine: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        make_team_env(name, 1, **options)
+        make_team_env(name, 1, **{"engine": engine, **options})
     assert "\n" not in str(caught.value)
 
 
@@ -166,8 +172,9 @@ def test_a_score_is_known_only_where_it_was_measured() -> None:
     assert reference(N=4) is reference(team_reward="mean") is reference(max_cycles=50) is None
 
 
-def test_the_random_policys_return_is_the_score_zero() -> None:
-    env = make_team_env("mpe_simple_spread", 100)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_random_policys_return_is_the_score_zero(engine: str) -> None:
+    env = make_team_env("mpe_simple_spread", 100, engine=engine)
     rng, step, returns = np.random.default_rng(0), env.reset(0), np.zeros(100)
     while not step.done.all():
         step = env.step(random_actions(env, step.avail_actions, rng))

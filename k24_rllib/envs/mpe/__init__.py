@@ -1,0 +1,74 @@
+"""MPE's scenarios as team environments: nine on the batched engine, three more through `mpe2`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from k24_rllib.checks import ConfigError, check_choice
+from k24_rllib.envs.mpe.engine import BatchedMPE, scenario_options
+from k24_rllib.envs.mpe.modules import COOPERATIVE, TWO_TEAM, scenario_module
+from k24_rllib.envs.mpe.options import check_options, default_options
+from k24_rllib.envs.mpe.rendering import write_gif
+from k24_rllib.envs.mpe.scenarios import SCENARIOS
+from k24_rllib.envs.pettingzoo import PettingZooTeamEnv
+from k24_rllib.envs.registry import refuse_team_env, register_team_env
+from k24_rllib.envs.team_env import TeamEnv
+
+__all__ = ["COOPERATIVE", "ENGINES", "SCENARIOS", "SPREAD_SCORE", "TWO_TEAM", "BatchedMPE", "make_mpe", "write_gif"]
+
+ENGINES = ("batched", "mpe2")
+FIXED_OPTIONS = ("self", "render_mode", "continuous_actions", "benchmark_data")
+"""Arguments of mpe2's environments that training has no use for; `continuous_actions: false` is accepted."""
+
+SPREAD_SCORE = (-81.4, -25.0)
+"""Team returns on simple_spread, N = 3, 25 steps: random policy, scripted nearest-landmark assignment (measured)."""
+
+
+def make_mpe(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
+    """Makes copies of an MPE scenario.
+
+    Args:
+        name: One of `COOPERATIVE`.
+        num_envs: Copies stepped together.
+        **env_config: The scenario's own arguments (`N`, `local_ratio`, `max_cycles`, ...), `team_reward`: `sum` (the
+            default) or `mean` of the agents' rewards, and `engine`: `batched`, the default where it has the scenario,
+            or `mpe2`, which steps one copy after the other.
+
+    Raises:
+        ConfigError: naming an unknown option or a value that cannot work.
+    """
+    if env_config.get("continuous_actions", False) is not False:
+        value = env_config["continuous_actions"]
+        raise ConfigError(f"continuous_actions: got {value!r}, expected false (QMIX needs discrete actions)")
+    given = {key: value for key, value in env_config.items() if key != "continuous_actions"}
+    engine = check_choice("engine", given.pop("engine", "batched" if name in SCENARIOS else "mpe2"), ENGINES)
+    if engine == "batched" and name not in SCENARIOS:
+        raise ConfigError(f"engine: got 'batched', expected 'mpe2', the only engine that has {name}")
+    defaults = _scenario_defaults(name)
+    check_options(name, given, {**defaults, "engine": engine, "team_reward": "sum"})
+    team_reward = given.pop("team_reward", "sum")
+    options = defaults | given
+    usual = name == "mpe_simple_spread" and team_reward == "sum" and options == defaults
+    shared: dict[str, Any] = {"team_reward": team_reward, "score_reference": SPREAD_SCORE if usual else None}
+    if engine == "batched":
+        return BatchedMPE(name, num_envs, **options, **shared)
+    make_env = partial(scenario_module(name).parallel_env, **options)
+    return PettingZooTeamEnv(make_env, num_envs, episode_limit=options["max_cycles"], **shared)
+
+
+def _scenario_defaults(name: str) -> dict[str, Any]:
+    """Returns the scenario's arguments that matter to training, with mpe2's defaults."""
+    if name in SCENARIOS:
+        return {**scenario_options(name), "max_cycles": 25, "dynamic_rescaling": True}
+    return default_options(scenario_module(name).raw_env.__init__, without=FIXED_OPTIONS)
+
+
+for _name in COOPERATIVE:
+    register_team_env(_name, partial(make_mpe, _name))
+for _name in TWO_TEAM:
+    refuse_team_env(
+        _name,
+        f"environment {_name!r} has two teams with goals of their own, and training both comes later; step it from "
+        f'Python with k24_rllib.envs.mpe.BatchedMPE("{_name}", num_envs)',
+    )

@@ -1,0 +1,38 @@
+"""The options that MPE's scenarios take, checked by what their defaults are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from k24_rllib.checks import ConfigError, check_bool, check_number, nearest
+
+MAY_BE_ZERO = ("num_obstacles", "num_forests")
+
+
+def default_options(function: Callable[..., Any], *, without: tuple[str, ...]) -> dict[str, Any]:
+    """Returns a scenario's arguments and their defaults, but for those named in `without`."""
+    parameters = inspect.signature(function).parameters
+    return {key: parameter.default for key, parameter in parameters.items() if key not in without}
+
+
+def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Checks the options given for scenario `name`: a bool, a ratio, a count, or a count that may be left out.
+
+    Raises:
+        ConfigError: naming an unknown option or a value that cannot work. A default that is a string stands for an
+            option which is checked elsewhere.
+    """
+    for key, value in given.items():
+        if key not in defaults:
+            raise ConfigError(f"unknown env_config key {key!r} of {name}{nearest(key, defaults)}")
+        default = defaults[key]
+        if isinstance(default, str) or (default is None and value is None):
+            continue
+        if isinstance(default, bool):
+            check_bool(key, value)
+        elif isinstance(default, float):
+            check_number(key, value, low=0.0, high=1.0)
+        else:
+            check_number(key, value, low=0 if key in MAY_BE_ZERO else 1, integer=True)

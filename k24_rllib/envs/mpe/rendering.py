@@ -1,0 +1,59 @@
+"""Pictures of MPE, drawn by mpe2 itself, and films of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k24_rllib.envs.mpe.modules import scenario_module
+
+
+class MpeRenderer:
+    """Draws states of one scenario with an mpe2 environment, made when the first picture is asked for.
+
+    Args:
+        name: The scenario.
+        options: As mpe2's environment takes them.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        self._name, self._options = name, dict(options)
+        # never closed: mpe2's close() shuts pygame down for every other environment of the process
+        self._env: Any = None
+
+    def draw(self, fill: Callable[[Any], None], view: float) -> NDArray[np.uint8]:
+        """Returns a picture, `[height, width, 3]`.
+
+        Args:
+            fill: Writes the state into the live world it is given.
+            view: Largest coordinate at the start of the episode, to which mpe2 relates the sizes of bodies.
+        """
+        if self._env is None:
+            self._env = scenario_module(self._name).raw_env(render_mode="rgb_array", **self._options)
+        fill(self._env.world)
+        self._env.original_cam_range = view
+        frame: NDArray[np.uint8] = self._env.render()
+        return frame
+
+
+def write_gif(path: str | Path, frames: Iterable[NDArray[np.uint8]], fps: float = 10.0) -> None:
+    """Writes frames `[height, width, 3]` as a GIF that repeats for ever.
+
+    Args:
+        path: Where to.
+        frames: At least one.
+        fps: Frames per second; MPE's step is a tenth of a second. GIF counts in hundredths of a second.
+
+    Raises:
+        ValueError: if there are no frames.
+    """
+    from PIL import Image
+
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if not pictures:
+        raise ValueError("frames: got none, expected at least one")
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=1000 / fps, loop=0)
