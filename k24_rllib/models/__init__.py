@@ -1,6 +1,6 @@
 """Agents and mixers as RLlib models, built from the masked layers of `k24_rllib.sparsity`."""
 
-from k24_rllib.models.agent import TeamAgent, agent_inputs
+from k24_rllib.models.agent import AgentWeights, TeamAgent, agent_inputs
 from k24_rllib.models.mixers import MIXERS, IndependentMixer, QMixer, VDNMixer, make_mixer
 from k24_rllib.models.team_model import (
     LAYERS,
@@ -17,6 +17,7 @@ __all__ = [
     "MIXERS",
     "MODEL_NAME",
     "UNAVAILABLE",
+    "AgentWeights",
     "IndependentMixer",
     "QMixer",
     "TeamAgent",

@@ -8,14 +8,24 @@ agent-major, `[N, rows, features]`, because each agent multiplies by the weights
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from k24_rllib.sparsity import MaskedLayer
+from k24_rllib.models.gru import GRU
+from k24_rllib.sparsity import JointPatterns, MaskedLayer, SemiStructuredLinear24
 
 LayerFactory = Callable[[int, int], MaskedLayer]
 """Makes a layer from its input and output features; the number of mask owners is bound by whoever makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentWeights:
+    """The weights of all masked layers for one unroll."""
+
+    layers: list[Tensor]  # [N, J, I] each, from input to output
+    probs: Tensor | None = None  # [P, A, K], what 2:4 masks were drawn from, with gradient; see `JointPatterns`
 
 
 class TeamAgent(nn.Module):
@@ -53,30 +63,36 @@ class TeamAgent(nn.Module):
         self._one_owner_each = bool(torch.equal(owners, torch.arange(int(owners.max()) + 1)))
         self.register_buffer("mask_ids", owners, persistent=False)
         self.fc1 = make_layer(input_dim, hidden_dim)
-        self.middle: nn.GRU | MaskedLayer = (
-            nn.GRU(hidden_dim, hidden_dim) if recurrent else make_layer(hidden_dim, hidden_dim)
+        self.middle: GRU | MaskedLayer = (
+            GRU(hidden_dim, hidden_dim) if recurrent else make_layer(hidden_dim, hidden_dim)
         )
         self.fc2 = make_layer(hidden_dim, hidden_dim)
         self.fc3 = make_layer(hidden_dim, hidden_dim)
         self.fc4 = make_layer(hidden_dim, num_actions)
+        self.joint = JointPatterns(masked) if (masked := self.semi_structured_layers()) else None
 
     def layers(self) -> list[MaskedLayer]:
         """Returns the layers that owners mask, from input to output."""
         middle = [self.middle] if isinstance(self.middle, MaskedLayer) else []
         return [self.fc1, *middle, self.fc2, self.fc3, self.fc4]
 
-    def agent_weights(self, explore: bool) -> list[Tensor]:
-        """Returns the weights of each layer for each agent, `[N, J, I]`: one draw per owner where `explore` is set.
+    def semi_structured_layers(self) -> list[SemiStructuredLinear24]:
+        """Returns the 2:4 layers, from input to output: all of `layers()` or none."""
+        return [layer for layer in self.layers() if isinstance(layer, SemiStructuredLinear24)]
+
+    def agent_weights(self, explore: bool) -> AgentWeights:
+        """Returns the weights of each layer for each agent: one draw per owner where `explore` is set.
 
         Call it once per unroll and hand the result to `unroll`.
         """
-        return self.per_agent([layer.weights(explore) for layer in self.layers()])
-
-    def per_agent(self, owner_weights: list[Tensor]) -> list[Tensor]:
-        """Returns weights per owner, `[A, J, I]` a layer, as weights per agent, `[N, J, I]` a layer."""
-        if self._one_owner_each:
-            return owner_weights
-        return [weights.index_select(0, self.mask_ids) for weights in owner_weights]
+        probs = None
+        if self.joint is None:
+            owner_weights = [layer.weights(explore) for layer in self.layers()]
+        else:
+            owner_weights, probs = self.joint.weights(self.semi_structured_layers(), explore)
+        if not self._one_owner_each:
+            owner_weights = [weights.index_select(0, self.mask_ids) for weights in owner_weights]
+        return AgentWeights(owner_weights, probs)
 
     def initial_hidden(self, rows: int) -> Tensor:
         """Returns the hidden state before the first step, zeros of `[N, B, H]` (`[N, B, 0]` without recurrence)."""
@@ -84,7 +100,7 @@ class TeamAgent(nn.Module):
         return self.fc1.bias.new_zeros(self.num_agents, rows, size)
 
     def unroll(
-        self, inputs: Tensor, hidden: Tensor, weights: list[Tensor], real: Tensor | None = None
+        self, inputs: Tensor, hidden: Tensor, weights: AgentWeights, real: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Runs the agents over time.
 
@@ -100,23 +116,23 @@ class TeamAgent(nn.Module):
         """
         agents, steps, rows, _ = inputs.shape
         track = None if real is None else real.reshape(1, -1).expand(agents, -1)  # [N, T*B]
-        weight_of = dict(zip(self.layers(), weights, strict=True))
+        weight_of = dict(zip(self.layers(), weights.layers, strict=True))
 
         def apply(layer: MaskedLayer, x: Tensor) -> Tensor:
             out: Tensor = layer(x, weight_of[layer], track=track)
             return out
 
-        x = apply(self.fc1, inputs.reshape(agents, steps * rows, -1)).relu()
+        x = apply(self.fc1, inputs.reshape(agents, steps * rows, -1)).relu_()
         if isinstance(self.middle, MaskedLayer):
-            x = apply(self.middle, x).relu()
+            x = apply(self.middle, x).relu_()
         else:
             x, hidden = self._recur(self.middle, x.view(agents, steps, rows, -1), hidden)
-        x = apply(self.fc2, x).relu()
-        x = apply(self.fc3, x).relu()
+        x = apply(self.fc2, x).relu_()
+        x = apply(self.fc3, x).relu_()
         return apply(self.fc4, x).view(agents, steps, rows, -1), hidden
 
     @staticmethod
-    def _recur(cell: nn.GRU, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def _recur(cell: GRU, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Runs the shared GRU over `x [N, T, B, H]`; returns `[N, T*B, H]` and the last hidden state `[N, B, H]`."""
         agents, steps, rows, size = x.shape
         by_time = x.transpose(0, 1).reshape(steps, agents * rows, size)  # [T, N*B, H]
@@ -137,11 +153,15 @@ def agent_inputs(obs: Tensor, last_actions: Tensor | None, *, agent_id: bool, nu
     Returns:
         `[N, ..., I]`, agent-major, with `I = O + N [agent id] + U [last action]`.
     """
-    parts = [obs]
+    agents, obs_dim = obs.shape[-2:]
+    size = obs_dim + agents * agent_id + num_actions * (last_actions is not None)
+    inputs = obs.new_empty(agents, *obs.shape[:-2], size)  # filled in place: agent-major in one copy
+    inputs[..., :obs_dim].copy_(obs.movedim(-2, 0))
     if agent_id:
-        agents = obs.shape[-2]
-        parts.append(torch.eye(agents, dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], agents))
+        identity = torch.eye(agents, dtype=obs.dtype, device=obs.device)
+        shape = (agents, *(1,) * (obs.dim() - 2), agents)
+        inputs[..., obs_dim : obs_dim + agents].copy_(identity.view(shape).expand(*inputs.shape[:-1], -1))
     if last_actions is not None:
         one_hot = nn.functional.one_hot(last_actions + 1, num_actions + 1)[..., 1:]  # -1 becomes all zeros
-        parts.append(one_hot.to(obs.dtype))
-    return torch.cat(parts, dim=-1).movedim(-2, 0)
+        inputs[..., size - num_actions :].copy_(one_hot.movedim(-2, 0))
+    return inputs

@@ -41,17 +41,17 @@ class QMixer(nn.Module):
         self.num_agents = num_agents
         self.embed_dim = embed_dim
 
-        def hypernet(out: int) -> nn.Sequential:
-            return nn.Sequential(nn.Linear(state_dim, hypernet_dim), nn.ReLU(), nn.Linear(hypernet_dim, out))
-
-        self.hyper_w1 = hypernet(num_agents * embed_dim)
-        self.hyper_b1 = nn.Linear(state_dim, embed_dim)
-        self.hyper_w2 = hypernet(embed_dim)
-        self.hyper_b2 = nn.Sequential(nn.Linear(state_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, 1))
+        # The first layers of all four hypernetworks as one product: for w1, w2, b2 (which pass a ReLU) and b1.
+        self._hidden_sizes = [hypernet_dim, hypernet_dim, embed_dim]
+        self.hyper_in = nn.Linear(state_dim, sum(self._hidden_sizes) + embed_dim)
+        self.hyper_w1 = nn.Linear(hypernet_dim, num_agents * embed_dim)
+        self.hyper_w2 = nn.Linear(hypernet_dim, embed_dim)
+        self.hyper_b2 = nn.Linear(embed_dim, 1)
         with torch.no_grad():
-            for last in (self.hyper_w1[-1], self.hyper_b1, self.hyper_w2[-1], self.hyper_b2[-1]):
-                for parameter in last.parameters():
-                    parameter.mul_(init_scale)
+            last_b1 = (self.hyper_in.weight[-embed_dim:], self.hyper_in.bias[-embed_dim:])
+            last = [p for layer in (self.hyper_w1, self.hyper_w2, self.hyper_b2) for p in layer.parameters()]
+            for parameter in (*last, *last_b1):
+                parameter.mul_(init_scale)
 
     def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
         """Mixes chosen values.
@@ -63,11 +63,13 @@ class QMixer(nn.Module):
         Returns:
             The joint value `[..., 1]`.
         """
-        w1 = self.hyper_w1(state).abs().unflatten(-1, (self.num_agents, self.embed_dim))  # [..., N, E]
-        hidden = (agent_q.unsqueeze(-1) * w1).sum(-2) + self.hyper_b1(state)  # [..., E]
+        before_relu, b1 = self.hyper_in(state).tensor_split([sum(self._hidden_sizes)], -1)
+        for_w1, for_w2, for_b2 = before_relu.relu().split(self._hidden_sizes, -1)
+        w1 = self.hyper_w1(for_w1).abs().unflatten(-1, (self.num_agents, self.embed_dim))  # [..., N, E]
+        hidden = (agent_q.unsqueeze(-1) * w1).sum(-2) + b1  # [..., E]
         hidden = nn.functional.elu(hidden)
-        mixed = (hidden * self.hyper_w2(state).abs()).sum(-1, keepdim=True)
-        joint: Tensor = mixed + self.hyper_b2(state)
+        mixed = (hidden * self.hyper_w2(for_w2).abs()).sum(-1, keepdim=True)
+        joint: Tensor = mixed + self.hyper_b2(for_b2)
         return joint
 
 

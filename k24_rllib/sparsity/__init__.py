@@ -1,6 +1,7 @@
 """Learned per-owner 2:4 sparsity in plain PyTorch (modules A, B and C of K-2:4), usable without Ray."""
 
 from k24_rllib.sparsity.diversity import AdaptiveDiversityCoefficient, pattern_orthogonality_loss, similarity_floor
+from k24_rllib.sparsity.joint import JointPatterns
 from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
 from k24_rllib.sparsity.linear import SemiStructuredLinear24
 from k24_rllib.sparsity.metrics import MaskFlipTracker, pattern_metrics
@@ -14,6 +15,7 @@ __all__ = [
     "AdaptiveDiversityCoefficient",
     "DenseLinear",
     "EMAActivationTracker",
+    "JointPatterns",
     "MaskFlipTracker",
     "MaskedLayer",
     "SemiStructuredLinear24",

@@ -37,14 +37,22 @@ def pattern_orthogonality_loss(probs: Sequence[Tensor]) -> Tensor:
 
 def _mean_agreement(pi: Tensor) -> Tensor:
     """Returns the mean of `pi[a] . pi[b]` over owner pairs and groups of one layer, without a loop over pairs."""
-    owners = pi.shape[0]
-    if owners == 1:
-        return 0.0 * pi.sum()
+    return pair_agreement(pi.movedim(-1, 0)).mean()  # [P, A, J, G], as the layer keeps them in memory
+
+
+def pair_agreement(pi: Tensor) -> Tensor:
+    """Returns the mean of `pi[a] . pi[b]` over owner pairs `a < b` for each group, without a loop over pairs.
+
+    Args:
+        pi: `[P, A, ...]`, patterns first.
+
+    Returns:
+        `[...]`; 0 for a single owner.
+    """
+    owners = pi.shape[1]
     # 2 * sum_{a<b} pi_a . pi_b = |sum_a pi_a|^2 - sum_a |pi_a|^2
-    pi = pi.movedim(-1, 0)  # [P, A, J, G], as the layer keeps them in memory
-    total = pi.sum(1)  # [P, J, G]
-    groups = total[0].numel()
-    return (total.square().sum() - pi.square().sum()) / (owners * (owners - 1) * groups)
+    both_orders = pi.sum(1).square().sum(0) - pi.square().sum((0, 1))
+    return both_orders / max(owners * (owners - 1), 1)
 
 
 def similarity_floor(num_masks: int, num_patterns: int = 6) -> float:

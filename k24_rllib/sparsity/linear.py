@@ -71,8 +71,7 @@ class SemiStructuredLinear24(MaskedLayer):
         self.set_temperature(temperature)
         self.register_buffer("patterns", nm_patterns(KEPT, GROUP), persistent=False)
         self.register_buffer("legal", _legal_patterns(self.patterns, in_features), persistent=False)
-        self.register_buffer("_last_logits", None, persistent=False)
-        self.register_buffer("_last_drawn", None, persistent=False)
+        self._last_agreement: Tensor | None = None
         # Effective fan-in: what a row keeps, half of I where I is a multiple of 4.
         self.init_shared(fan_in=KEPT * (in_features // GROUP) + min(KEPT, ragged))
 
@@ -124,7 +123,7 @@ class SemiStructuredLinear24(MaskedLayer):
         if explore:
             logits = self._logits()
             drawn = sample_patterns(logits, self.temperature, self.sampling, dim=0)
-            self._last_logits, self._last_drawn = logits.detach(), drawn.detach()
+            self.remember_agreement(drawn.detach().gather(0, logits.detach().max(0, keepdim=True).indices)[0] > 0)
             masks = drawn.flatten(1).mT @ self.patterns  # mask = pattern @ M, [A*J*G, 4]
         else:
             masks = self.patterns.index_select(0, self.most_likely_patterns().flatten())
@@ -139,6 +138,10 @@ class SemiStructuredLinear24(MaskedLayer):
         """Returns every owner's weights `W * mask[a]`, `[A, J, I]`; see `padded_masks`."""
         return self.weight * self.masks(explore)
 
+    def remember_agreement(self, agrees: Tensor) -> None:
+        """Keeps where the last draw was the most likely pattern, `[A, J, G]` or `[A, J * G]` bool, for the metrics."""
+        self._last_agreement = agrees.view(self.num_masks, self.out_features, self.num_groups)
+
     def observe(self, x: Tensor, track: Tensor) -> None:
         """Updates the activation average with the real rows of `x [A, rows, I]`."""
         self.tracker.update(x, track)
@@ -148,10 +151,14 @@ class SemiStructuredLinear24(MaskedLayer):
         """Share of groups whose last drawn pattern was the most likely one; NaN before a draw, 1 without a choice."""
         if self.num_choice_groups == 0:
             return self.temperature.new_ones(())
-        if self._last_logits is None or self._last_drawn is None:
+        if self._last_agreement is None:
             return self.temperature.new_full((), torch.nan)
-        logits, drawn = (t[..., : self.num_choice_groups] for t in (self._last_logits, self._last_drawn))
-        return drawn.gather(0, logits.max(0, keepdim=True).indices).mean()
+        return self._last_agreement[..., : self.num_choice_groups].float().mean()
+
+    def padded_scores(self) -> Tensor:
+        """Returns the scores on the padded matrix, `[A, J, 4 * G]`, 0 in padded columns; see `hetero_scores`."""
+        scores = hetero_scores(self.weight, self.tracker.value, self.hetero_alpha)
+        return F.pad(scores, (0, self._padding)) if self._padding else scores
 
     def _logits(self) -> Tensor:
         """Returns the normalised logits, `[6, A, J, G]`."""
@@ -159,10 +166,7 @@ class SemiStructuredLinear24(MaskedLayer):
 
     def _raw_logits(self) -> Tensor:
         """Returns each pattern's logit, the sum of the scores that it keeps, `[6, A, J, G]`."""
-        scores = hetero_scores(self.weight, self.tracker.value, self.hetero_alpha)
-        if self._padding:
-            scores = F.pad(scores, (0, self._padding))
-        logits = self.patterns @ scores.view(-1, GROUP).mT  # (S_group @ M.T).T
+        logits = self.patterns @ self.padded_scores().view(-1, GROUP).mT  # (S_group @ M.T).T
         return logits.view(-1, self.num_masks, self.out_features, self.num_groups)
 
 

@@ -72,6 +72,7 @@ def sample_patterns(
     sampling: str = "tempered",
     generator: torch.Generator | None = None,
     dim: int = -1,
+    probs: Tensor | None = None,
 ) -> Tensor:
     """Draws one pattern per group: one-hot forward, the relaxed distribution backward (straight-through).
 
@@ -83,6 +84,7 @@ def sample_patterns(
             (arXiv 1611.01144, section 2.2), whose draws do not depend on `tau`.
         generator: Source of noise; None means torch's own.
         dim: Where the `P` patterns lie.
+        probs: `pi = softmax(logits / tau)`, if the caller has it already; only `tempered` needs it.
 
     Returns:
         Shaped as `logits`, exactly one-hot.
@@ -96,7 +98,7 @@ def sample_patterns(
         # A pattern is an exact draw from pi, so the expected value of whatever is linear in the pattern is its value at
         # pi, and pi itself is the relaxed pattern. A softmax with this draw's noise would relax one outcome instead of
         # the distribution, which adds variance to the gradient and nothing else.
-        relaxed = F.softmax(logits / temperature, dim=dim)
+        relaxed = F.softmax(logits / temperature, dim=dim) if probs is None else probs
         # argmax(pi / e) is argmax(logits / tau + g): the logarithm keeps the order.
         drawn = exponential.reciprocal_().mul_(relaxed.detach()).max(dim, keepdim=True).indices
     else:

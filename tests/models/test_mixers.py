@@ -33,10 +33,25 @@ def test_qmix_equals_its_formula() -> None:
     agent_q, state = torch.randn(3, AGENTS), torch.randn(3, STATE)
     joint = mixer(agent_q, state)
     for row in range(3):
-        w1 = mixer.hyper_w1(state[row]).abs().view(AGENTS, 5)
-        w2 = mixer.hyper_w2(state[row]).abs()
-        hidden = torch.nn.functional.elu(agent_q[row] @ w1 + mixer.hyper_b1(state[row]))
-        torch.testing.assert_close(joint[row], (hidden @ w2 + mixer.hyper_b2(state[row])))
+        # four hypernetworks whose first layers are stored as one: 64 units for w1, 64 for w2, 5 for b2, and b1 itself
+        units = mixer.hyper_in.weight @ state[row] + mixer.hyper_in.bias
+        w1 = mixer.hyper_w1(units[:64].relu()).abs().view(AGENTS, 5)
+        w2 = mixer.hyper_w2(units[64:128].relu()).abs()
+        b2 = mixer.hyper_b2(units[128:133].relu())
+        hidden = torch.nn.functional.elu(agent_q[row] @ w1 + units[133:])
+        torch.testing.assert_close(joint[row], (hidden @ w2 + b2))
+
+
+def test_a_small_init_scale_starts_flat() -> None:
+    """Only the hypernetworks' outputs shrink: the joint value hardly depends on anything, and can grow from there."""
+    torch.manual_seed(0)
+    usual = make_mixer("qmix", AGENTS, STATE)
+    torch.manual_seed(0)
+    flat = make_mixer("qmix", AGENTS, STATE, init_scale=0.1)
+    agent_q, state = torch.randn(20, AGENTS), torch.randn(20, STATE)
+    assert flat(agent_q, state).std() < 0.2 * usual(agent_q, state).std()
+    assert torch.equal(flat.hyper_in.weight[:-32], usual.hyper_in.weight[:-32])
+    torch.testing.assert_close(flat.hyper_in.weight[-32:], 0.1 * usual.hyper_in.weight[-32:])
 
 
 def test_vdn_sums_and_independent_keeps() -> None:

@@ -60,7 +60,7 @@ def test_sizes_and_owners_come_from_the_space() -> None:
     model = make_model(layer="2:4", last_action=True)
     assert model.agent.fc1.in_features == OBS + AGENTS + ACTIONS
     assert model.agent.fc1.num_masks == AGENTS
-    assert model.mixer.hyper_b1.in_features == STATE
+    assert model.mixer.hyper_in.in_features == STATE
 
 
 def test_without_recurrence_there_is_no_state() -> None:

@@ -1,0 +1,161 @@
+"""A GRU whose unroll on the CPU makes few, large products: `nn.GRU` with another way to compute it.
+
+`nn.GRU` on the CPU lets autograd walk back through a dozen small operations a step, and adds a product to each weight's
+gradient at every step. Here a step is one product and five operations forward, two and a product backward, and what
+does not depend on the step before is done for all steps at once. On CUDA cuDNN does all this, so `nn.GRU` runs there.
+
+Shapes: `T` time steps, `R` rows (all agents' episodes), `I` input size, `H` hidden size. Gates lie side by side in
+PyTorch's order: reset, update, new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class GRU(nn.GRU):
+    """One layer of `nn.GRU`, with its parameters, names, initial values and equations (arXiv 1406.1078).
+
+    Args:
+        input_size: `I`.
+        hidden_size: `H`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+
+    def parameters_in_order(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns `W_ih [3H, I]`, `W_hh [3H, H]`, `b_ih [3H]` and `b_hh [3H]`."""
+        w_ih, w_hh, b_ih, b_hh = (self.get_parameter(name) for name in self._flat_weights_names)
+        return w_ih, w_hh, b_ih, b_hh
+
+    def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Runs over time.
+
+        Args:
+            x: `[T, R, I]`.
+            hidden: `[1, R, H]`, the state before the first step; on the CPU no gradient flows into it.
+
+        Returns:
+            The states after each step `[T, R, H]` and the last of them `[1, R, H]`.
+        """
+        if x.device.type != "cpu":
+            return super().forward(x, hidden)
+        parameters = self.parameters_in_order()
+        if torch.is_grad_enabled():
+            states: Tensor = _Unroll.apply(x, hidden[0], *parameters)
+        else:
+            states = _forward(x, hidden[0], *parameters)[0][1:]
+        return states, states[-1:]
+
+
+def _forward(
+    x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, keep: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns the states `[T + 1, R, H]`, the first of them `hidden`, and what the way back needs if `keep` is set.
+
+    With `i = x_t @ W_ih.T + b_ih` and `g = h @ W_hh.T + b_hh`: `r = sigmoid(i_r + g_r)`, `z = sigmoid(i_z + g_z)`,
+    `n = tanh(i_n + r g_n)`, `h' = n + z (h - n)`. Kept are `r` and `z` `[T, R, 2H]`, `n` `[T, R, H]`, and twice `g_n`
+    `[T, R, H]`.
+    """
+    (steps, rows, _), size = x.shape, hidden.shape[1]
+    # tanh(a) = 2 sigmoid(2a) - 1: PyTorch's tanh takes five times as long as its sigmoid on the CPU.
+    double = torch.cat((w_hh.new_ones(2 * size), w_hh.new_full((size,), 2.0)))
+    recurrent_rz, recurrent_n = (w_hh * double.unsqueeze(1)).split([2 * size, size])
+    bias_rz, bias_n = b_hh.split([2 * size, size])
+    bias = (b_ih + torch.cat((bias_rz, torch.zeros_like(bias_n)))) * double
+    inputs = torch.addmm(bias, x.reshape(steps * rows, -1), (w_ih * double.unsqueeze(1)).mT)
+    gates_rz, gates_n = inputs.view(steps, rows, -1).split([2 * size, size], -1)
+    states = x.new_empty(steps + 1, rows, size)
+    states[0] = hidden
+    length = steps if keep else 1  # without a way back every step writes over the one before
+    squashed, share, new = (x.new_empty(length, rows, width * size) for width in (2, 1, 1))
+    parts = [squashed, *squashed.split(size, -1), share, new]
+    views = [part.unbind() * (1 if keep else steps) for part in parts]
+    recurrent_rz, recurrent_n, bias_n = recurrent_rz.mT, recurrent_n.mT, bias_n * 2.0
+    minus_one = x.new_full((), -1.0)
+    before = states[0]
+    with _small_products():
+        for gate_rz, gate_n, after, rz, r, z, g_n, n in zip(
+            gates_rz.unbind(), gates_n.unbind(), states[1:].unbind(), *views, strict=True
+        ):
+            torch.addmm(gate_rz, before, recurrent_rz, out=rz).sigmoid_()
+            torch.addmm(bias_n, before, recurrent_n, out=g_n)
+            torch.addcmul(gate_n, r, g_n, out=n).sigmoid_()
+            torch.add(minus_one, n, alpha=2.0, out=n)
+            torch.lerp(n, before, z, out=after)
+            before = after
+    return states, squashed, new, share
+
+
+@contextmanager
+def _small_products() -> Iterator[None]:
+    """Keeps products of one step away from oneDNN, which takes long to start (see `matmul_precision`)."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+class _Unroll(torch.autograd.Function):
+    """`_forward` and its gradient by hand (backpropagation through time, exact)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        states, squashed, new, share = _forward(x, hidden, w_ih, w_hh, b_ih, b_hh, keep=True)
+        ctx.save_for_backward(x, w_ih, w_hh, states, squashed, new, share)
+        return states[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_ih, w_hh, states, squashed, new, share = ctx.saved_tensors
+        steps, rows, size = new.shape
+        grads = _walk_back(grad_states, _slopes(states, squashed, new, share), squashed[..., size:], w_hh)
+        flat = grads.view(steps * rows, 4 * size)
+        grad_share = flat[:, : 3 * size]
+        grad_gates = torch.cat((flat[:, : 2 * size], flat[:, 3 * size :]), -1)
+        grad_x = (grad_gates @ w_ih).view_as(x) if ctx.needs_input_grad[0] else None
+        grad_w_ih = grad_gates.mT @ x.reshape(steps * rows, -1)
+        grad_w_hh = grad_share.mT @ states[:-1].view(-1, size)
+        grad_r, grad_z, grad_share_n, grad_n = flat.sum(0).split(size)
+        grad_b_ih, grad_b_hh = torch.cat((grad_r, grad_z, grad_n)), torch.cat((grad_r, grad_z, grad_share_n))
+        return grad_x, None, grad_w_ih, grad_w_hh, grad_b_ih, grad_b_hh
+
+
+def _slopes(states: Tensor, squashed: Tensor, new: Tensor, share: Tensor) -> Tensor:
+    """Returns the derivatives of the state after each step, `[T, R, 4, H]`.
+
+    By what the reset and update gates were before squashing, by the state's share of the new gate, and by the inputs'.
+    """
+    steps, rows, size = new.shape
+    r, z = squashed.split(size, -1)
+    slopes = new.new_empty(steps, rows, 4, size)
+    by_r, by_z, by_share_n, by_n = slopes.unbind(2)
+    replaced = 1.0 - z
+    torch.addcmul(replaced, replaced, new * new, value=-1.0, out=by_n)  # (1 - z)(1 - n^2)
+    torch.mul(by_n, r, out=by_share_n)
+    torch.mul(by_share_n, share, out=by_r).mul_((1.0 - r).mul_(0.5))  # the share is twice itself
+    torch.sub(states[:-1], new, out=by_z).mul_(replaced.mul_(z))
+    return slopes
+
+
+def _walk_back(grad_states: Tensor, slopes: Tensor, z: Tensor, w_hh: Tensor) -> Tensor:
+    """Returns the gradients by what `slopes` derives by, `[T, R, 4, H]`, from those by the states `[T, R, H]`."""
+    steps, rows, _, size = slopes.shape
+    grads = torch.empty_like(slopes)
+    into_share = grads.view(steps, rows, 4 * size)[..., : 3 * size]
+    views = [grads[1:], slopes[1:], into_share[1:], z[1:], grad_states[:-1]]
+    total = grad_states[-1]
+    with _small_products():
+        for grad, slope, share, keeps, grad_before in zip(*(reversed(view.unbind()) for view in views), strict=True):
+            torch.mul(total.unsqueeze(1), slope, out=grad)
+            total = torch.addcmul(grad_before, total, keeps).addmm_(share, w_hh)
+    torch.mul(total.unsqueeze(1), slopes[0], out=grads[0])
+    return grads

@@ -1,0 +1,68 @@
+"""Our GRU against `nn.GRU`, which is its specification."""
+
+import pytest
+import torch
+from torch import nn
+
+from k24_rllib.models.gru import GRU
+
+STEPS, ROWS, SIZE, HIDDEN = 7, 5, 6, 9
+
+
+def pair() -> tuple[GRU, nn.GRU]:
+    torch.manual_seed(0)
+    ours, theirs = GRU(SIZE, HIDDEN).double(), nn.GRU(SIZE, HIDDEN).double()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("steps", [1, STEPS])
+def test_states_and_every_gradient_are_those_of_nn_gru(steps: int) -> None:
+    ours, theirs = pair()
+    x = torch.randn(steps, ROWS, SIZE, dtype=torch.float64)
+    hidden = torch.randn(1, ROWS, HIDDEN, dtype=torch.float64)
+    direction = torch.randn(steps, ROWS, HIDDEN, dtype=torch.float64)
+    gradients = []
+    for cell in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        states, last = cell(leaf, hidden)
+        gradients.append(torch.autograd.grad((states * direction).sum(), [leaf, *cell.parameters()]))
+        torch.testing.assert_close(last, states[-1:], rtol=0, atol=0)
+    torch.testing.assert_close(ours(x, hidden), theirs(x, hidden), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-10)
+
+
+def test_without_gradients_the_states_are_the_same() -> None:
+    ours, _ = pair()
+    x, hidden = torch.randn(STEPS, ROWS, SIZE).double(), torch.randn(1, ROWS, HIDDEN).double()
+    with torch.no_grad():
+        plain = ours(x, hidden)
+    torch.testing.assert_close(plain, ours(x, hidden), rtol=0, atol=0)
+
+
+def test_a_step_at_a_time_is_an_unroll() -> None:
+    ours, _ = pair()
+    x, hidden = torch.randn(STEPS, ROWS, SIZE).double(), torch.zeros(1, ROWS, HIDDEN).double()
+    states, _ = ours(x, hidden)
+    for t in range(STEPS):
+        stepped, hidden = ours(x[t : t + 1], hidden)
+        torch.testing.assert_close(stepped[0], states[t], rtol=1e-12, atol=1e-12)
+
+
+def test_inputs_that_need_no_gradient_get_none() -> None:
+    ours, _ = pair()
+    states, _ = ours(torch.randn(2, ROWS, SIZE).double(), torch.zeros(1, ROWS, HIDDEN).double())
+    states.sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
+
+
+def test_the_precision_of_products_is_left_as_it_was() -> None:
+    ours, _ = pair()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        states, _ = ours(torch.randn(2, ROWS, SIZE).double(), torch.zeros(1, ROWS, HIDDEN).double())
+        states.sum().backward()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,113 @@
+"""All layers in one pass against each layer on its own."""
+
+import pytest
+import torch
+
+from k24_rllib.checks import ConfigError
+from k24_rllib.sparsity import JointPatterns, SemiStructuredLinear24, pattern_orthogonality_loss
+from k24_rllib.sparsity.joint import draw_indices
+
+A = 3
+SIZES = ((21, 16), (16, 16), (7, 3), (6, 5), (1, 4), (2, 4), (4, 4))
+"""Ragged last groups of every kind, and layers without any choice."""
+
+
+def make(sampling: str = "tempered", sizes=SIZES) -> tuple[list[SemiStructuredLinear24], JointPatterns]:
+    torch.manual_seed(0)
+    layers = [
+        SemiStructuredLinear24(i, j, A, sampling=sampling, temperature=0.2 + 0.3 * k) for k, (i, j) in enumerate(sizes)
+    ]
+    for layer in layers:
+        layer.hetero_alpha.data.normal_()
+    return layers, JointPatterns(layers)
+
+
+def split(joint: JointPatterns, layers, probs: torch.Tensor) -> list[torch.Tensor]:
+    """Returns `[A, J, G, P]` of each layer, for `[P, A, K]` of all together."""
+    parts = probs.split([layer.out_features * layer.num_groups for layer in layers], 2)
+    return [
+        part.view(-1, A, layer.out_features, layer.num_groups).movedim(0, -1)
+        for part, layer in zip(parts, layers, strict=True)
+    ]
+
+
+def test_most_likely_weights_are_each_layers_own() -> None:
+    layers, joint = make()
+    weights, probs = joint.weights(layers, explore=False)
+    assert probs is None
+    for layer, its in zip(layers, weights, strict=True):
+        assert torch.equal(its, layer.weights(explore=False))
+
+
+def test_probabilities_are_each_layers_own_at_its_temperature() -> None:
+    layers, joint = make()
+    _, probs = joint.weights(layers, explore=True)
+    for layer, its in zip(layers, split(joint, layers, probs), strict=True):
+        torch.testing.assert_close(its, layer.pattern_probs(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampling", ["tempered", "gumbel"])
+def test_every_owner_keeps_two_of_four_and_padding_nothing(sampling: str) -> None:
+    layers, joint = make(sampling)
+    weights, _ = joint.weights(layers, explore=True)
+    for layer, its in zip(layers, weights, strict=True):
+        kept = (its != 0).sum(-1)
+        ragged = layer.in_features % 4
+        assert (kept == 2 * (layer.in_features // 4) + min(2, ragged)).all()
+
+
+def test_draws_follow_the_probabilities() -> None:
+    layers, joint = make(sizes=((8, 4), (6, 2)))
+    with torch.no_grad():
+        _, probs = joint.weights(layers, explore=True)
+        masks = torch.stack([(joint.weights(layers, True)[0][0] != 0).float() for _ in range(4000)]).mean(0)
+    expected = split(joint, layers, probs)[0] @ joint.patterns  # [A, J, G, 4]
+    assert (masks.view(A, 4, 2, 4) - expected).abs().max() < 0.04
+
+
+def test_agreement_is_the_loss_of_all_layers_with_its_gradient() -> None:
+    layers, joint = make()
+    parameters = [p for layer in layers for p in (layer.hetero_alpha, layer.weight)]
+    _, probs = joint.weights(layers, explore=True)
+    ours = joint.agreement(probs)
+    theirs = pattern_orthogonality_loss([layer.pattern_probs(choice_only=True) for layer in layers])
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    gradients = [torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (ours, theirs)]
+    for mine, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(
+            mine, torch.zeros_like(mine) if reference is None else reference, atol=1e-5, rtol=1e-3
+        )
+
+
+def test_the_gradient_of_the_weights_is_that_of_the_mean_mask() -> None:
+    """Straight-through: `dL/d pi` is what it would be if the mask were `pi @ M`."""
+    layers, joint = make(sizes=((8, 4), (6, 2)))
+    weights, probs = joint.weights(layers, explore=True)
+    directions = [torch.randn_like(w) for w in weights]
+    loss = sum((w * d).sum() for w, d in zip(weights, directions, strict=True))
+    (got,) = torch.autograd.grad(loss, probs, retain_graph=True)
+    for layer, direction, its in zip(layers, directions, split(joint, layers, got), strict=True):
+        padded = torch.nn.functional.pad(direction * layer.weight.detach(), (0, -layer.in_features % 4))
+        expected = padded.view(A, layer.out_features, layer.num_groups, 4) @ joint.patterns.mT
+        torch.testing.assert_close(its, expected)
+
+
+def test_agreement_of_draws_is_remembered_by_each_layer() -> None:
+    layers, joint = make(sizes=((8, 4), (6, 2)))
+    assert layers[0].sample_argmax_agreement.isnan()
+    layers[0].temperature, layers[1].temperature = 1e-3, 1e3
+    joint.weights(layers, explore=True)
+    assert layers[0].sample_argmax_agreement == 1.0
+    assert layers[1].sample_argmax_agreement < 1.0
+
+
+def test_a_pattern_without_probability_is_never_drawn() -> None:
+    probs = torch.tensor([0.0, 0.3, 0.0, 0.7, 0.0, 0.0]).unsqueeze(1).expand(6, 200_000)
+    counts = draw_indices(probs, torch.Generator().manual_seed(0)).bincount(minlength=6)
+    assert counts[[0, 2, 4, 5]].sum() == 0
+    assert abs(counts[1] / 200_000 - 0.3) < 0.005
+
+
+def test_layers_must_be_of_a_kind() -> None:
+    with pytest.raises(ConfigError, match="expected the same for all"):
+        JointPatterns([SemiStructuredLinear24(4, 4, 2), SemiStructuredLinear24(4, 4, 3)])
