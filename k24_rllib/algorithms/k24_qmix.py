@@ -11,13 +11,13 @@ from torch import Tensor
 
 from k24_rllib.callbacks import TemperatureCallback
 from k24_rllib.checks import check_choice, check_number
+from k24_rllib.models import AgentWeights
 from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
 from k24_rllib.sparsity import (
     SAMPLING,
     AdaptiveDiversityCoefficient,
     SemiStructuredLinear24,
     pattern_metrics,
-    pattern_orthogonality_loss,
     temperature_at,
 )
 
@@ -120,7 +120,7 @@ class K24QMixTorchPolicy(QMixTorchPolicy):
 
     def masked_layers(self) -> list[SemiStructuredLinear24]:
         """Returns the learner's 2:4 layers, from input to output."""
-        return [layer for layer in self.model.agent.layers() if isinstance(layer, SemiStructuredLinear24)]
+        return self.model.agent.semi_structured_layers()
 
     def progress(self) -> float:
         """Returns the share of the run's environment steps that are sampled, 0 to 1."""
@@ -130,9 +130,12 @@ class K24QMixTorchPolicy(QMixTorchPolicy):
         """Returns the run's environment steps; see `K24QMixConfig.k24`."""
         return int(self.config["total_env_steps"] or DEFAULT_TOTAL_ENV_STEPS)
 
-    def auxiliary_loss(self, loss_td: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
+    def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Returns `c * L_div` and its parts; `c` holds it at `div_coef` times the TD loss."""
-        div_loss = pattern_orthogonality_loss([layer.pattern_probs(choice_only=True) for layer in self.masked_layers()])
+        joint = self.model.agent.joint
+        assert joint is not None
+        assert weights.probs is not None
+        div_loss = joint.agreement(weights.probs)
         coefficient = self.diversity.update(loss_td.detach(), div_loss.detach())
         stats = {"div_loss": div_loss.detach(), "div_coef": coefficient}
         return (coefficient * div_loss if self.config["div_coef"] else None), stats

@@ -12,6 +12,7 @@ from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
 from k24_rllib.models import MIXERS, MODEL_NAME
+from k24_rllib.qmix.process import MATMUL_PRECISIONS
 from k24_rllib.qmix.rollout import QMixRolloutWorker
 
 _ALIASES = {"callbacks": "callbacks_class", "multiagent": "policies"}
@@ -60,6 +61,9 @@ class QMixConfig(AlgorithmConfig):
         self.evaluation_duration = 100
         self.evaluation_duration_unit = "episodes"
         self.min_sample_timesteps_per_iteration = 4_000
+        self.rollouts_ahead = 0
+        # The algorithm records every training episode itself; asking remote workers would wait for their rollouts.
+        self.metrics_episode_collection_timeout_s = 0.0
 
         # Learning. QMIX's own values (arXiv 1803.11485 and its code), except where a line says otherwise.
         self.lr = 5e-4
@@ -94,6 +98,7 @@ class QMixConfig(AlgorithmConfig):
 
         # The machine.
         self.torch_num_threads = 1
+        self.matmul_precision = "auto"
 
     def training(
         self,
@@ -118,7 +123,9 @@ class QMixConfig(AlgorithmConfig):
         mixing_embed_dim: int = NotProvided,
         hypernet_dim: int = NotProvided,
         mixer_init_scale: float = NotProvided,
+        rollouts_ahead: int = NotProvided,
         torch_num_threads: int = NotProvided,
+        matmul_precision: str = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets how QMIX learns.
@@ -150,8 +157,13 @@ class QMixConfig(AlgorithmConfig):
             hypernet_dim: Hidden width of QMIX's hypernetworks.
             mixer_init_scale: Factor on the initial weights of the hypernetworks' last layers. Below 1 the joint value
                 starts nearly flat and grows with what is learned, which is steadier.
+            rollouts_ahead: Rounds of rollouts that remote workers play while the learner updates. 0 waits for each
+                other in turn. 1 uses both at once; episodes are then played with weights one round of updates older,
+                no more and no less. Both repeat a run exactly from its seed.
             torch_num_threads: Threads of PyTorch in the learner and in each rollout worker. These networks are small:
                 1 is fastest unless cores are idle.
+            matmul_precision: PyTorch's precision of float32 products in the learner: `highest`, `high` (TF32 on CUDA),
+                `medium` (bfloat16 where the hardware has it), or `auto`: float32, by the library that is faster here.
             **kwargs: RLlib's own training settings: `lr` (a number, or points `[[0, lr], [step, lr], ...]` between
                 which it moves linearly), `gamma`, `grad_clip` (gradient norm), `train_batch_size` (here in episodes),
                 `model`.
@@ -257,7 +269,9 @@ class QMixConfig(AlgorithmConfig):
         for key in ("num_env_runners", "evaluation_num_env_runners"):
             check_number(key, getattr(self, key), low=0, integer=True)
         check_number("num_envs_per_env_runner", self.num_envs_per_env_runner, low=1, integer=True)
+        check_number("rollouts_ahead", self.rollouts_ahead, low=0, integer=True)
         check_number("torch_num_threads", self.torch_num_threads, low=1, integer=True)
+        check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
         for key in ("evaluation_duration", "evaluation_interval"):
             value = getattr(self, key)
             if value is not None and value != "auto":

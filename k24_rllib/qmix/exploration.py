@@ -43,3 +43,26 @@ def epsilon_greedy(q: Tensor, available: Tensor, epsilon: float, generator: torc
     # The largest of independent uniform numbers falls on every available action equally often.
     random = greedy_actions(torch.rand(q.shape, **options), available)
     return torch.where(torch.rand(greedy.shape, **options) < epsilon, random, greedy)
+
+
+class EpsilonGreedy:
+    """`epsilon_greedy` for every step of a rollout, with the random numbers of all steps drawn at once.
+
+    Args:
+        shape: `[T, E, N, U]`, the values of all steps.
+        epsilon: Probability of a random action.
+        device: Where the values are.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], epsilon: float, device: torch.device) -> None:
+        self._explores: Tensor | None = None
+        if epsilon > 0.0:
+            self._explores = torch.rand((*shape[:-1], 1), device=device) < epsilon  # [T, E, N, 1]
+            # The largest of independent uniform numbers falls on every available action equally often.
+            self._random = torch.rand(shape, device=device)  # [T, E, N, U]
+
+    def __call__(self, t: int, q: Tensor, available: Tensor) -> Tensor:
+        """Returns the actions `[E, N]` of step `t` for values `q` and available actions, both `[E, N, U]`."""
+        if self._explores is not None:
+            q = torch.where(self._explores[t], self._random[t], q)
+        return greedy_actions(q, available)

@@ -19,7 +19,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor, nn
 
-from k24_rllib.models import UNAVAILABLE, TeamRNNModel
+from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamRNNModel
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
 from k24_rllib.qmix.loss import chosen_values, greedy_actions, masked_mean, td_loss, td_targets
@@ -40,19 +40,33 @@ class TrainBatch:
     observed: Tensor  # [T+1, B], observations that are not padding
 
 
-@torch.no_grad()
-def move_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> None:
+class TargetFollower:
     """Moves a target network: `target += tau * (online - target)`; what is state but not learned is copied.
 
     Args:
         online: The network that learns.
         target: A network of the same structure.
-        tau: 1 copies (a hard update); a smaller value follows slowly and smooths the targets.
     """
-    learned = {name for name, _ in online.named_parameters()}
-    slow = target.state_dict()
-    for name, fast in online.state_dict().items():
-        slow[name].lerp_(fast, tau) if name in learned and tau < 1.0 else slow[name].copy_(fast)
+
+    def __init__(self, online: nn.Module, target: nn.Module) -> None:
+        self._fast: list[Tensor] = list(online.parameters())
+        self._slow: list[Tensor] = list(target.parameters())
+        learned = {name for name, _ in online.named_parameters()}
+        # By owner and name, as a module may put a new tensor in a buffer's place.
+        self._buffers = []
+        for name in online.state_dict().keys() - learned:
+            path, _, attribute = name.rpartition(".")
+            self._buffers.append((online.get_submodule(path), target.get_submodule(path), attribute))
+
+    @torch.no_grad()
+    def move(self, tau: float = 1.0) -> None:
+        """Moves by `tau`: 1 copies (a hard update); a smaller value follows slowly and smooths the targets."""
+        if tau < 1.0:
+            torch._foreach_lerp_(self._slow, self._fast, tau)
+        else:
+            torch._foreach_copy_(self._slow, self._fast)
+        for online, target, attribute in self._buffers:
+            getattr(target, attribute).copy_(getattr(online, attribute))
 
 
 class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
@@ -72,6 +86,8 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         )
         self.target_model: TeamRNNModel = copy.deepcopy(self.model)
         self.target_model.requires_grad_(False)
+        self._follower = TargetFollower(self.model, self.target_model)
+        self._parameters = list(self.model.parameters())
         self.reward_moments = RunningMoments()
         self._loss_initialized = True
 
@@ -92,7 +108,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
 
     def optimizer(self) -> list[torch.optim.Optimizer]:
         """Returns Adam over agents and mixer (QMIX's authors used RMSProp; Adam is today's practice)."""
-        return [torch.optim.Adam(self.model.parameters(), lr=self.cur_lr, eps=self.config["adam_epsilon"])]
+        return [torch.optim.Adam(self.model.parameters(), lr=self.cur_lr, eps=self.config["adam_epsilon"], fused=True)]
 
     # --- acting
 
@@ -142,11 +158,11 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
             observed=clock <= lengths,
         )
 
-    def online_values(self, batch: TrainBatch) -> Tensor:
-        """Returns the online network's action values `[T+1, B, N, U]`, with gradient and with masks drawn anew."""
+    def online_values(self, batch: TrainBatch, weights: AgentWeights) -> Tensor:
+        """Returns the online network's action values `[T+1, B, N, U]`, with gradient."""
         agent = self.model.agent
         hidden = agent.initial_hidden(batch.actions.shape[1])
-        q, _ = agent.unroll(batch.inputs, hidden, agent.agent_weights(explore=True), real=batch.observed)
+        q, _ = agent.unroll(batch.inputs, hidden, weights, real=batch.observed)
         return q.permute(1, 2, 0, 3)
 
     @torch.no_grad()
@@ -161,7 +177,8 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
 
     def loss(self, model: TeamRNNModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
         """Returns the loss of a batch; its parts are left in `self.stats` as tensors, unread."""
-        online_q = self.online_values(train_batch)
+        weights = model.agent.agent_weights(explore=True)  # masks drawn anew, once per update
+        online_q = self.online_values(train_batch, weights)
         chosen = model.mixer(chosen_values(online_q[:-1], train_batch.actions), train_batch.state[:-1])
         targets = td_targets(
             train_batch.rewards,
@@ -172,7 +189,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
             self.config["td_lambda"],
         )
         loss_td = td_loss(chosen, targets, train_batch.valid)
-        auxiliary, auxiliary_stats = self.auxiliary_loss(loss_td)
+        auxiliary, auxiliary_stats = self.auxiliary_loss(loss_td, weights)
         total = loss_td if auxiliary is None else loss_td + auxiliary
         with torch.no_grad():
             self.stats: dict[str, Tensor] = {
@@ -185,8 +202,13 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
             }
         return total
 
-    def auxiliary_loss(self, loss_td: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Returns what to add to the TD loss (None for nothing) and metrics of it; subclasses override this."""
+    def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Returns what to add to the TD loss (None for nothing) and metrics of it; subclasses override this.
+
+        Args:
+            loss_td: The TD loss.
+            weights: The online network's weights in this update.
+        """
         return None, {}
 
     def learn_on_batch(self, postprocessed_batch: EpisodeBatch) -> dict[str, Any]:
@@ -204,14 +226,14 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         limit = self.config["grad_clip"]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit if limit is not None else torch.inf)
+        norm = nn.utils.clip_grad_norm_(self._parameters, limit if limit is not None else torch.inf, foreach=True)
         optimizer.step()
         self.num_grad_updates += 1
         return {**self.stats, "grad_norm": norm, "lr": optimizer.param_groups[0]["lr"], **callback_stats}
 
     def update_target(self, tau: float = 1.0) -> None:
-        """Moves the target network towards the online one; see `move_target`."""
-        move_target(self.model, self.target_model, tau)
+        """Moves the target network towards the online one; see `TargetFollower.move`."""
+        self._follower.move(tau)
 
     # --- state
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -29,6 +31,7 @@ from k24_rllib.qmix.buffer import EpisodeReplayBuffer
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.policy import QMixTorchPolicy
+from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
@@ -67,8 +70,13 @@ class QMix(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Builds workers and the replay buffer."""
+        self._rounds_ahead: deque[str] = deque()
+        self._rounds_asked = 0
+        self._last_update: dict[str, Any] = {}
         super().setup(config)
         torch.set_num_threads(self.config.torch_num_threads)
+        set_matmul_precision(self.config.matmul_precision, self.policy.device)
+        keep_freed_memory()
 
     def _create_local_replay_buffer_if_necessary(self, config: QMixConfig) -> EpisodeReplayBuffer:
         return EpisodeReplayBuffer(config.buffer_episodes, config.seed)
@@ -90,51 +98,84 @@ class QMix(Algorithm):
            network follows.
         4. The rollout workers get the new weights.
 
+        With `rollouts_ahead`, remote workers play the rounds to come while the learner is at step 3.
+
         Returns:
-            Metrics of the last update, by policy; empty before learning starts.
+            Metrics of the last update, by policy, as they are on the learner's device; empty before learning starts.
         """
         with self._timers[SAMPLE_TIMER]:
-            batches = synchronous_parallel_sample(worker_set=self.env_runner_group, concat=False)
+            batches = self._sample()
         if not batches:  # every worker failed; RLlib restarts them and asks again
             return {}
         for batch in batches:
             self._take_in(batch)
         with self._timers[LEARN_TIMER]:
-            metrics = self._learn(sum(len(batch) for batch in batches))
-        global_vars = {"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]}
+            self._learn(sum(len(batch) for batch in batches))
+        global_vars = self._global_vars()
         with self._timers[SYNCH_WORKER_WEIGHTS_TIMER]:
-            if self.env_runner_group.num_remote_workers() > 0:
+            if self.env_runner_group.num_remote_workers() > 0 and not self.config.rollouts_ahead:
                 self.env_runner_group.sync_weights(global_vars=global_vars)
         self.env_runner.set_global_vars(global_vars)
-        return {DEFAULT_POLICY_ID: self.learner_metrics(metrics)}
+        return {DEFAULT_POLICY_ID: self._last_update}
+
+    def _run_one_training_iteration_old_api_stack(self) -> tuple[dict[str, Any], Any]:
+        """Reads the learner's metrics once an iteration, as RLlib reports no others."""
+        results, context = super()._run_one_training_iteration_old_api_stack()
+        if results:
+            results = {DEFAULT_POLICY_ID: self.learner_metrics(results[DEFAULT_POLICY_ID])}
+        return results, context
+
+    def _global_vars(self) -> dict[str, Any]:
+        return {"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]}
+
+    def _sample(self) -> list[EpisodeBatch]:
+        """Returns the episodes of the next round, in the order of the workers."""
+        group, ahead = self.env_runner_group, self.config.rollouts_ahead
+        if not ahead or group.num_remote_workers() == 0:
+            batches: list[EpisodeBatch] = synchronous_parallel_sample(worker_set=group, concat=False)
+            return batches
+        # A round is asked for with the weights of now, before the learner uses the round that is taken up here. So the
+        # round taken up was played with weights `ahead` rounds old, always, and runs repeat whatever the timing.
+        while len(self._rounds_ahead) <= ahead:
+            self._ask_for_round()
+        played = group.fetch_ready_async_reqs(tags=self._rounds_ahead.popleft(), timeout_seconds=None)
+        return [batch for _, batch in sorted(played, key=lambda reply: reply[0])]
+
+    def _ask_for_round(self) -> None:
+        """Sends the weights to every remote worker and has it play a round with them."""
+        self._rounds_asked += 1
+        tag = f"round {self._rounds_asked}"
+        weights = ray.put(self.env_runner.get_weights())
+        kwargs = {"weights": weights, "global_vars": self._global_vars()}
+        self.env_runner_group.foreach_env_runner_async("sample_with", tag=tag, kwargs=kwargs)
+        self._rounds_ahead.append(tag)
 
     def _take_in(self, batch: EpisodeBatch) -> None:
-        """Adds sampled episodes to the buffer, the reward statistics and the counters."""
+        """Adds sampled episodes to the buffer, the reward statistics, the counters and the results."""
         self.local_replay_buffer.add(batch)
         self.policy.reward_moments.update(batch.team_reward[batch.valid()])
         self._counters[NUM_ENV_STEPS_SAMPLED] += batch.env_steps()
         self._counters[NUM_AGENT_STEPS_SAMPLED] += batch.agent_steps()
         self._counters[NUM_EPISODES_SAMPLED] += len(batch)
+        self.env_runner.record(batch)
 
-    def _learn(self, new_episodes: int) -> dict[str, Any]:
-        """Makes the updates that `new_episodes` pay for; returns the last one's metrics."""
-        metrics: dict[str, Any] = {}
+    def _learn(self, new_episodes: int) -> None:
+        """Makes the updates that `new_episodes` pay for."""
         config, buffer = self.config, self.local_replay_buffer
         if len(buffer) < max(config.train_batch_size, config.learning_starts_episodes):
-            return metrics
-        self.env_runner.set_global_vars({"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]})
+            return
+        self.env_runner.set_global_vars(self._global_vars())
         self._counters[UPDATES_OWED] += new_episodes * config.updates_per_episode
         while self._counters[UPDATES_OWED] >= 1:
             self._counters[UPDATES_OWED] -= 1
             batch = buffer.sample(config.train_batch_size)
-            metrics = self.policy.learn_on_batch(batch)
+            self._last_update = self.policy.learn_on_batch(batch)
             self._counters[NUM_UPDATES] += 1
             self._counters[NUM_ENV_STEPS_TRAINED] += batch.env_steps()
             self._counters[NUM_AGENT_STEPS_TRAINED] += batch.agent_steps()
             if config.target_update_tau is not None:
                 self.policy.update_target(config.target_update_tau)
         self._follow_hard()
-        return metrics
 
     def _follow_hard(self) -> None:
         """Copies the online network into the target network once enough episodes have passed."""

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.env.base_env import BaseEnv
 from ray.rllib.evaluation.metrics import RolloutMetrics
 from ray.rllib.evaluation.rollout_worker import RolloutWorker
@@ -19,7 +20,7 @@ from ray.tune.registry import register_env
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep
 from k24_rllib.models import TeamRNNModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
-from k24_rllib.qmix.exploration import epsilon_greedy
+from k24_rllib.qmix.exploration import EpsilonGreedy
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -86,38 +87,46 @@ def collect_episodes(
     """
     agent = model.agent
     device = agent.fc1.weight.device
-    weights = agent.agent_weights(explore)
-    hidden = agent.initial_hidden(env.num_envs)
     episodes = EpisodeBatch.empty(
         env.num_envs, env.episode_limit, env.num_agents, env.obs_dim, env.state_dim, env.num_actions
     )
+    weights = agent.agent_weights(explore)
+    hidden = agent.initial_hidden(env.num_envs)
+    chooser = EpsilonGreedy((env.episode_limit, env.num_envs, env.num_agents, env.num_actions), epsilon, device)
     last_actions = torch.full((env.num_envs, env.num_agents), -1, dtype=torch.int64, device=device)
     step = env.reset(seed)
-    running = ~step.done
+    running: NDArray[np.bool_] | slice = _running(~step.done)
     _write_observation(episodes, 0, step, running)
     for t in range(env.episode_limit):
         obs = torch.from_numpy(step.obs).to(device)
         inputs = model.agent_inputs(obs, last_actions).unsqueeze(1)  # [N, 1, E, I]
         q, hidden = agent.unroll(inputs, hidden, weights)  # [N, 1, E, U]
-        available = torch.from_numpy(step.avail_actions).to(device)
-        last_actions = epsilon_greedy(q[:, 0].transpose(0, 1), available, epsilon)  # [E, N]
+        last_actions = chooser(t, q[:, 0].transpose(0, 1), torch.from_numpy(step.avail_actions).to(device))  # [E, N]
         actions = last_actions.cpu().numpy()
         step = env.step(actions)
         _write_transition(episodes, t, actions, step, running)
-        running = running & ~step.done
-        if not running.any():
-            break
+        if step.done.any():
+            if step.done.all():
+                break
+            running = _running(~step.done)
     return episodes
 
 
-def _write_observation(episodes: EpisodeBatch, t: int, step: TeamStep, running: np.ndarray) -> None:
+def _running(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:
+    """Returns what selects the copies that are running; a slice where all are, which NumPy copies far faster."""
+    return slice(None) if mask.all() else mask
+
+
+def _write_observation(episodes: EpisodeBatch, t: int, step: TeamStep, running: NDArray[np.bool_] | slice) -> None:
     """Writes what the running copies see at time `t`."""
     episodes.obs[running, t] = step.obs[running]
     episodes.state[running, t] = step.state[running]
     episodes.avail_actions[running, t] = step.avail_actions[running]
 
 
-def _write_transition(episodes: EpisodeBatch, t: int, actions: np.ndarray, step: TeamStep, running: np.ndarray) -> None:
+def _write_transition(
+    episodes: EpisodeBatch, t: int, actions: NDArray[np.int64], step: TeamStep, running: NDArray[np.bool_] | slice
+) -> None:
     """Writes the action taken at time `t` and what it led to, for the copies that were still running."""
     episodes.actions[running, t] = actions[running]
     episodes.team_reward[running, t] = step.team_reward[running]
@@ -131,8 +140,8 @@ class QMixRolloutWorker(RolloutWorker):
     """RLlib's rollout worker, whose `sample()` plays whole episodes in lockstep.
 
     Creation, weight synchronisation, checkpoints and restarts are RLlib's. A training worker returns one episode per
-    copy and call; an evaluation worker plays as many copies at once as its share of the evaluation, but hands out one
-    episode per call, which is what RLlib counts.
+    copy and call, and leaves their metrics to the algorithm, which sees them all; an evaluation worker plays as many
+    copies at once as its share of the evaluation, but hands out one episode per call, which is what RLlib counts.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -158,9 +167,18 @@ class QMixRolloutWorker(RolloutWorker):
                 played = self._play()
                 self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
             episodes = self._evaluated.pop(0)
-        self._metrics += episode_metrics(episodes)
+            self.record(episodes)
         self.callbacks.on_sample_end(worker=self, samples=episodes)
         return episodes
+
+    def sample_with(self, weights: dict[str, Any], global_vars: dict[str, Any]) -> EpisodeBatch:
+        """Takes over weights and plays with them, in one call: what a pipelined round asks of a remote worker."""
+        self.set_weights(weights, global_vars)
+        return self.sample()
+
+    def record(self, episodes: EpisodeBatch) -> None:
+        """Adds the metrics of `episodes` to those that `get_metrics` returns next."""
+        self._metrics += episode_metrics(episodes)
 
     def _play(self) -> EpisodeBatch:
         if self.team_env is None:
@@ -177,7 +195,7 @@ class QMixRolloutWorker(RolloutWorker):
         self._evaluated.clear()
 
     def get_metrics(self) -> list[RolloutMetrics]:
-        """Returns the metrics of the episodes handed out since the last call."""
+        """Returns the metrics of the episodes recorded since the last call."""
         metrics, self._metrics = self._metrics, []
         return metrics
 

@@ -1,5 +1,6 @@
 """K24QMix and QMix from Python, through RLlib and Ray Tune, for real and small."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,54 @@ def test_every_option_trains_and_changes_the_outcome(small, training: dict) -> N
     assert changed != losses({})
 
 
-def test_the_same_seed_gives_the_same_run(small) -> None:
-    def run() -> list[float]:
-        algo = small(CONFIGS["K24QMix"]()).build_algo()
-        results = [algo.train() for _ in range(2)]
-        algo.stop()
-        return [value for r in results for value in (learner(r)["loss"], r["env_runners"]["episode_return_mean"])]
+@pytest.mark.parametrize(
+    ("workers", "copies", "ahead"),
+    [(0, 1, 0), (0, 5, 0), (0, 16, 0), (2, 3, 0), (1, 4, 1), (2, 4, 1), (1, 4, 2)],
+)
+def test_a_seed_repeats_a_run_to_the_last_bit(small, workers: int, copies: int, ahead: int) -> None:
+    """Whatever the number of copies and workers, and though workers play ahead of the learner."""
 
-    assert run() == run()
+    def run(seed: int) -> list[dict]:
+        config = small(CONFIGS["K24QMix"]()).training(rollouts_ahead=ahead).debugging(seed=seed)
+        algo = config.env_runners(num_env_runners=workers, num_envs_per_env_runner=copies).build_algo()
+        results = [algo.train() for _ in range(3)]
+        algo.stop()
+        kept = ("episode_return_mean", "episode_return_max", "num_episodes")
+        return [learner(result) | {key: result["env_runners"][key] for key in kept} for result in results]
+
+    first, again, other = run(3), run(3), run(4)
+    assert first == again
+    assert np.isfinite(first[-1]["loss"])
+    assert first != other
+
+
+def test_workers_play_ahead_with_weights_as_old_as_said(small) -> None:
+    """With `rollouts_ahead` of 1, a round is played with the weights from before the last round's updates."""
+    algo = small(QMixConfig()).training(rollouts_ahead=1).env_runners(num_env_runners=1).build_algo()
+
+    def weights(worker):
+        return worker.get_weights()["default_policy"]["fc1.weight"].copy()
+
+    seen = []
+    for _ in range(4):
+        algo.training_step()
+        # The call queues behind the round in flight, so these are the weights that it is played with.
+        (playing,) = algo.env_runner_group.foreach_env_runner(weights, local_env_runner=False)
+        seen.append((weights(algo.env_runner), playing))
+    assert algo.policy.num_grad_updates >= 4
+    for (before, _), (after, playing) in pairwise(seen):
+        np.testing.assert_array_equal(playing, before)
+        assert (after != before).any()
+    algo.stop()
+
+
+def test_every_round_played_ahead_is_counted_once(small) -> None:
+    algo = small(QMixConfig()).training(rollouts_ahead=2).env_runners(num_env_runners=2).build_algo()
+    result = [algo.train() for _ in range(3)][-1]
+    assert result["timesteps_total"] == 3 * 40
+    assert result["env_runners"]["num_episodes"] == 8  # two workers, four copies, five steps: 40 steps an iteration
+    assert len(algo.local_replay_buffer) == 16
+    algo.stop()
 
 
 def test_patterns_are_measured_and_exactly_half_dense(small) -> None:
