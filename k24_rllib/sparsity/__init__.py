@@ -2,13 +2,25 @@
 
 from k24_rllib.sparsity.diversity import AdaptiveDiversityCoefficient, pattern_orthogonality_loss, similarity_floor
 from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
-from k24_rllib.sparsity.linear import SemiStructuredLinear24
+from k24_rllib.sparsity.linear import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
 from k24_rllib.sparsity.metrics import MaskFlipTracker, pattern_metrics
-from k24_rllib.sparsity.patterns import SAMPLING, nm_patterns, normalize_logits, sample_patterns
+from k24_rllib.sparsity.patterns import (
+    ESTIMATORS,
+    NM_RATIOS,
+    SAMPLING,
+    check_estimator,
+    nm_patterns,
+    normalize_logits,
+    sample_patterns,
+)
 from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
 
 __all__ = [
+    "ESTIMATORS",
+    "MASKS",
+    "NM_RATIOS",
+    "REVIVE",
     "SAMPLING",
     "SCHEDULES",
     "AdaptiveDiversityCoefficient",
@@ -16,7 +28,9 @@ __all__ = [
     "EMAActivationTracker",
     "MaskFlipTracker",
     "MaskedLayer",
+    "SemiStructuredLinear",
     "SemiStructuredLinear24",
+    "check_estimator",
     "hetero_scores",
     "nm_patterns",
     "normalize_logits",

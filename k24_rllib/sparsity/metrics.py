@@ -12,11 +12,11 @@ from torch import Tensor
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.sparsity.diversity import similarity_floor
-from k24_rllib.sparsity.linear import SemiStructuredLinear24
+from k24_rllib.sparsity.linear import SemiStructuredLinear
 
 
 @torch.no_grad()
-def pattern_metrics(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tensor]:
+def pattern_metrics(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]:
     """Returns the state of the masks as scalars, without waiting for the device.
 
     Means are over layers of the mean over a layer, as in `L_div`. Groups without a choice do not count.
@@ -45,7 +45,7 @@ def pattern_metrics(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tenso
     return metrics
 
 
-def _sparsity(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tensor]:
+def _sparsity(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]:
     """Returns each layer's share of zeros in its most likely masks, and that of all layers together."""
     masks = [layer.padded_masks(explore=False) for layer in layers]
     metrics = {f"sparsity_layer_{i}": 1.0 - mask.mean() for i, mask in enumerate(masks)}
@@ -77,7 +77,7 @@ class MaskFlipTracker:
     def __init__(self) -> None:
         self._previous: list[Tensor] | None = None
 
-    def update(self, layers: Sequence[SemiStructuredLinear24]) -> Tensor:
+    def update(self, layers: Sequence[SemiStructuredLinear]) -> Tensor:
         """Returns `mask_flip_rate` since the last call, a share of all owners' groups with a choice; 0 at first."""
         current = [layer.most_likely_patterns()[:, :, : layer.num_choice_groups] for layer in layers]
         previous, self._previous = self._previous or current, current
