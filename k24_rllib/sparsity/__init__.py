@@ -1,6 +1,12 @@
 """Learned per-owner 2:4 sparsity in plain PyTorch (modules A, B and C of K-2:4), usable without Ray."""
 
-from k24_rllib.sparsity.diversity import AdaptiveDiversityCoefficient, pattern_orthogonality_loss, similarity_floor
+from k24_rllib.sparsity.diversity import (
+    DIVERSITY_LOSSES,
+    AdaptiveDiversityCoefficient,
+    diversity_loss,
+    pattern_orthogonality_loss,
+    similarity_floor,
+)
 from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
 from k24_rllib.sparsity.linear import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
 from k24_rllib.sparsity.metrics import MaskFlipTracker, pattern_metrics
@@ -17,6 +23,7 @@ from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
 
 __all__ = [
+    "DIVERSITY_LOSSES",
     "ESTIMATORS",
     "MASKS",
     "NM_RATIOS",
@@ -31,6 +38,7 @@ __all__ = [
     "SemiStructuredLinear",
     "SemiStructuredLinear24",
     "check_estimator",
+    "diversity_loss",
     "hetero_scores",
     "nm_patterns",
     "normalize_logits",

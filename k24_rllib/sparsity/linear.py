@@ -279,6 +279,11 @@ class SemiStructuredLinear(MaskedLayer):
         """Returns the scores on the padded matrix, `[R, J, m * G]`, 0 in padded columns; see `hetero_scores`."""
         return self._pad(hetero_scores(self.weight, self.tracker.value, self.hetero_alpha))
 
+    def group_magnitudes(self) -> Tensor:
+        """Returns `|W|` of each group without gradient, `[m, J, G]`, 0 in padded columns."""
+        magnitude = self._pad(self.weight.detach().abs())
+        return magnitude.view(self.out_features, self.num_groups, self.m).movedim(-1, 0)
+
     def _logits(self) -> Tensor:
         """Returns the normalised logits, `[P, R, J, G]`."""
         return normalize_logits(self._raw_logits(), self.legal, dim=0)
