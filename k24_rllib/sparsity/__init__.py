@@ -1,4 +1,4 @@
-"""Learned per-owner 2:4 sparsity in plain PyTorch (modules A, B and C of K-2:4), usable without Ray."""
+"""Learned sparsity per mask owner in plain PyTorch, without Ray: modules A, B and C of K-2:4, and Kaleidoscope."""
 
 from k24_rllib.sparsity.diversity import (
     DIVERSITY_LOSSES,
@@ -7,9 +7,10 @@ from k24_rllib.sparsity.diversity import (
     pattern_orthogonality_loss,
     similarity_floor,
 )
+from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear, kaleidoscope_diversity_loss
 from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
 from k24_rllib.sparsity.linear import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
-from k24_rllib.sparsity.metrics import MaskFlipTracker, pattern_metrics
+from k24_rllib.sparsity.metrics import MaskFlipTracker, kaleidoscope_metrics, pattern_metrics
 from k24_rllib.sparsity.patterns import (
     ESTIMATORS,
     NM_RATIOS,
@@ -33,6 +34,7 @@ __all__ = [
     "AdaptiveDiversityCoefficient",
     "DenseLinear",
     "EMAActivationTracker",
+    "KaleidoscopeLinear",
     "MaskFlipTracker",
     "MaskedLayer",
     "SemiStructuredLinear",
@@ -40,6 +42,8 @@ __all__ = [
     "check_estimator",
     "diversity_loss",
     "hetero_scores",
+    "kaleidoscope_diversity_loss",
+    "kaleidoscope_metrics",
     "nm_patterns",
     "normalize_logits",
     "pattern_metrics",

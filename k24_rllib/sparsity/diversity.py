@@ -105,7 +105,7 @@ def pair_cosine(pi: Tensor) -> Tensor:
 def jensen_shannon_agreement(pi: Tensor) -> Tensor:
     """Returns `1 - JS / log A`, `[...]` for `pi [P, A, ...]`, with `JS = H(mean_a pi[a]) - mean_a H(pi[a])`.
 
-    `JS` is the Jensen-Shannon divergence of all owners (Lin 1991, section IV, equal weights): how much a pattern tells
+    `JS` is the Jensen-Shannon divergence of all owners (Lin 1991, with equal weights): how much a pattern tells
     about who drew it. In [0, 1]: owners that have the same distribution, uniform ones among them, give 1, and owners
     that never agree 0. More owners than patterns cannot reach less than `1 - log P / log A`.
     """

@@ -163,7 +163,7 @@ def _exponential_noise(like: Tensor, generator: torch.Generator | None, copies: 
 
 
 def _reinmax(logits: Tensor, temperature: Tensor | float, sampling: str, one_hot: Tensor, dim: int) -> Tensor:
-    """Returns `one_hot` with the ReinMax gradient (Liu et al. 2023, arXiv 2304.08612, theorem 3.2 and algorithm 2).
+    """Returns `one_hot` with the ReinMax gradient (Liu et al. 2023, arXiv 2304.08612, algorithm 2).
 
     With `J(p)` the Jacobian of softmax where its value is `p`, and `D` drawn from `pi`, the gradient is
     `2 J((pi + D) / 2) - J(pi) / 2`: Heun's method where straight-through's `J(pi)` is Euler's.
@@ -189,7 +189,7 @@ def _conditional_gumbels(
     """Returns noisy logits `[samples, *logits.shape]`, up to a constant, drawn given that `one_hot` is their argmax.
 
     Gumbels are minus the logarithms of exponential arrival times. The first arrival is exponential at the sum of all
-    rates, and by its lack of memory every other time counts anew from there (2010.04838, section 3.1).
+    rates, and by its lack of memory every other time counts anew from there (2010.04838).
     """
     rates = (logits - logits.amax(dim, keepdim=True)).exp()  # 0 for a pattern that may not be drawn: never arrives
     noise = _exponential_noise(logits, generator, (samples,))
@@ -207,7 +207,7 @@ def _rao_blackwell(
 ) -> Tensor:
     """Returns `one_hot` with the Gumbel-softmax gradient averaged over noises that draw the same pattern.
 
-    Gumbel-Rao (Paulus, Maddison and Krause 2021, arXiv 2010.04838, eq. 9). The mean is the straight-through one, and
+    Gumbel-Rao (Paulus, Maddison and Krause 2021, arXiv 2010.04838). The mean is the straight-through one, and
     by the Rao-Blackwell theorem the variance is at most as large.
     """
     noisy = _conditional_gumbels(logits, one_hot, samples, generator, dim)
