@@ -16,7 +16,7 @@ from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
 from k24_rllib.sparsity import (
     SAMPLING,
     AdaptiveDiversityCoefficient,
-    SemiStructuredLinear24,
+    SemiStructuredLinear,
     pattern_metrics,
     temperature_at,
 )
@@ -118,7 +118,7 @@ class K24QMixTorchPolicy(QMixTorchPolicy):
         super().__init__(observation_space, action_space, config)
         self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
 
-    def masked_layers(self) -> list[SemiStructuredLinear24]:
+    def masked_layers(self) -> list[SemiStructuredLinear]:
         """Returns the learner's 2:4 layers, from input to output."""
         return self.model.agent.semi_structured_layers()
 
@@ -135,7 +135,7 @@ class K24QMixTorchPolicy(QMixTorchPolicy):
         joint = self.model.agent.joint
         assert joint is not None
         assert weights.probs is not None
-        div_loss = joint.agreement(weights.probs)
+        div_loss = joint.diversity("dot", self.masked_layers(), weights.probs)
         coefficient = self.diversity.update(loss_td.detach(), div_loss.detach())
         stats = {"div_loss": div_loss.detach(), "div_coef": coefficient}
         return (coefficient * div_loss if self.config["div_coef"] else None), stats

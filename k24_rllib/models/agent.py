@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from k24_rllib.models.gru import GRU
-from k24_rllib.sparsity import JointPatterns, MaskedLayer, SemiStructuredLinear24
+from k24_rllib.sparsity import JointPatterns, MaskedLayer, SemiStructuredLinear
 
 LayerFactory = Callable[[int, int], MaskedLayer]
 """Makes a layer from its input and output features; the number of mask owners is bound by whoever makes it."""
@@ -76,9 +76,9 @@ class TeamAgent(nn.Module):
         middle = [self.middle] if isinstance(self.middle, MaskedLayer) else []
         return [self.fc1, *middle, self.fc2, self.fc3, self.fc4]
 
-    def semi_structured_layers(self) -> list[SemiStructuredLinear24]:
+    def semi_structured_layers(self) -> list[SemiStructuredLinear]:
         """Returns the 2:4 layers, from input to output: all of `layers()` or none."""
-        return [layer for layer in self.layers() if isinstance(layer, SemiStructuredLinear24)]
+        return [layer for layer in self.layers() if isinstance(layer, SemiStructuredLinear)]
 
     def agent_weights(self, explore: bool) -> AgentWeights:
         """Returns the weights of each layer for each agent: one draw per owner where `explore` is set.
@@ -86,10 +86,11 @@ class TeamAgent(nn.Module):
         Call it once per unroll and hand the result to `unroll`.
         """
         probs = None
-        if self.joint is None:
+        masked = self.semi_structured_layers()
+        if self.joint is None or any(layer.frozen for layer in masked):
             owner_weights = [layer.weights(explore) for layer in self.layers()]
         else:
-            owner_weights, probs = self.joint.weights(self.semi_structured_layers(), explore)
+            owner_weights, probs = self.joint.weights(masked, explore)
         if not self._one_owner_each:
             owner_weights = [weights.index_select(0, self.mask_ids) for weights in owner_weights]
         return AgentWeights(owner_weights, probs)
@@ -115,11 +116,14 @@ class TeamAgent(nn.Module):
             Action values `[N, T, B, U]` and the last hidden state `[N, B, H]`.
         """
         agents, steps, rows, _ = inputs.shape
-        track = None if real is None else real.reshape(1, -1).expand(agents, -1)  # [N, T*B]
+        track = None
+        if real is not None:  # as numbers and in one piece, which every layer would otherwise make of it
+            track = real.to(inputs.dtype).reshape(1, -1).expand(agents, -1).contiguous()  # [N, T*B]
+        owners = None if self._one_owner_each else self.mask_ids
         weight_of = dict(zip(self.layers(), weights.layers, strict=True))
 
         def apply(layer: MaskedLayer, x: Tensor) -> Tensor:
-            out: Tensor = layer(x, weight_of[layer], track=track)
+            out: Tensor = layer(x, weight_of[layer], track=track, owners=owners)
             return out
 
         x = apply(self.fc1, inputs.reshape(agents, steps * rows, -1)).relu_()

@@ -1,25 +1,51 @@
-"""Learned per-owner 2:4 sparsity in plain PyTorch (modules A, B and C of K-2:4), usable without Ray."""
+"""Learned sparsity per mask owner in plain PyTorch, without Ray: modules A, B and C of K-2:4, and Kaleidoscope."""
 
-from k24_rllib.sparsity.diversity import AdaptiveDiversityCoefficient, pattern_orthogonality_loss, similarity_floor
+from k24_rllib.sparsity.diversity import (
+    DIVERSITY_LOSSES,
+    AdaptiveDiversityCoefficient,
+    diversity_loss,
+    pattern_orthogonality_loss,
+    similarity_floor,
+)
 from k24_rllib.sparsity.joint import JointPatterns
+from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear, kaleidoscope_diversity_loss
 from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
-from k24_rllib.sparsity.linear import SemiStructuredLinear24
-from k24_rllib.sparsity.metrics import MaskFlipTracker, pattern_metrics
-from k24_rllib.sparsity.patterns import SAMPLING, nm_patterns, normalize_logits, sample_patterns
+from k24_rllib.sparsity.linear import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
+from k24_rllib.sparsity.metrics import MaskFlipTracker, kaleidoscope_metrics, pattern_metrics
+from k24_rllib.sparsity.patterns import (
+    ESTIMATORS,
+    NM_RATIOS,
+    SAMPLING,
+    check_estimator,
+    nm_patterns,
+    normalize_logits,
+    sample_patterns,
+)
 from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
 
 __all__ = [
+    "DIVERSITY_LOSSES",
+    "ESTIMATORS",
+    "MASKS",
+    "NM_RATIOS",
+    "REVIVE",
     "SAMPLING",
     "SCHEDULES",
     "AdaptiveDiversityCoefficient",
     "DenseLinear",
     "EMAActivationTracker",
     "JointPatterns",
+    "KaleidoscopeLinear",
     "MaskFlipTracker",
     "MaskedLayer",
+    "SemiStructuredLinear",
     "SemiStructuredLinear24",
+    "check_estimator",
+    "diversity_loss",
     "hetero_scores",
+    "kaleidoscope_diversity_loss",
+    "kaleidoscope_metrics",
     "nm_patterns",
     "normalize_logits",
     "pattern_metrics",

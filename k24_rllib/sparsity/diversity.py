@@ -1,16 +1,52 @@
 """Module C of K-2:4: owners are pushed towards different patterns, with a weight that follows the TD loss.
 
-Shapes: `A` mask owners, `J` out features, `G` groups, `P` patterns.
+Shapes: `A` mask owners, `J` out features, `G` groups, `P` patterns, `m` weights of a group, `...` groups in any shape.
+Per group, patterns come first (`[P, A, ...]`), as the layers keep them in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from k24_rllib.checks import ConfigError, check_number
+from k24_rllib.checks import ConfigError, check_choice, check_number
+
+if TYPE_CHECKING:
+    from k24_rllib.sparsity.linear import SemiStructuredLinear
+
+SMALLEST_PROBABILITY = 1e-12
+"""Probabilities below this count as this in a logarithm, whose gradient at 0 is infinite."""
+
+
+def diversity_loss(name: str, layers: Sequence[SemiStructuredLinear], probs: Sequence[Tensor] | None = None) -> Tensor:
+    """Returns a diversity loss by its name: the mean over layers of the mean over a layer's groups with a choice.
+
+    Args:
+        name: One of `DIVERSITY_LOSSES`, whose functions give each loss's equation, range and typical values. For all
+            of them lower is more diverse.
+        layers: Layers of the same mask owners. Those without groups to choose in do not count.
+        probs: What `pattern_probs(choice_only=True)` of each layer returned, if the caller has it already.
+
+    Returns:
+        A scalar with gradient; 0 for a single owner.
+
+    Raises:
+        ConfigError: for an unknown name, or if there is no layer.
+    """
+    check_choice("diversity", name, DIVERSITY_LOSSES)
+    if not layers:
+        raise ConfigError("layers: got no layer, expected at least one")
+    loss = DIVERSITY_LOSSES[name]
+    values, probs = [], probs or [layer.pattern_probs(choice_only=True) for layer in layers]
+    for layer, pi in zip(layers, probs, strict=True):
+        magnitude = layer.group_magnitudes()[..., : pi.shape[2]]  # [m, J, G]
+        values.append(loss(pi.movedim(-1, 0), magnitude, layer.patterns))
+    chosen = [value.mean() for value in values if value.numel() > 0]
+    return torch.stack(chosen).mean() if chosen else probs[0].sum()
 
 
 def pattern_orthogonality_loss(probs: Sequence[Tensor]) -> Tensor:
@@ -43,6 +79,8 @@ def _mean_agreement(pi: Tensor) -> Tensor:
 def pair_agreement(pi: Tensor) -> Tensor:
     """Returns the mean of `pi[a] . pi[b]` over owner pairs `a < b` for each group, without a loop over pairs.
 
+    In [0, 1]: uniform owners give `1 / P`, owners of the same certain pattern 1, owners that never agree 0.
+
     Args:
         pi: `[P, A, ...]`, patterns first.
 
@@ -53,6 +91,73 @@ def pair_agreement(pi: Tensor) -> Tensor:
     # 2 * sum_{a<b} pi_a . pi_b = |sum_a pi_a|^2 - sum_a |pi_a|^2
     both_orders = pi.sum(1).square().sum(0) - pi.square().sum((0, 1))
     return both_orders / max(owners * (owners - 1), 1)
+
+
+def pair_cosine(pi: Tensor) -> Tensor:
+    """Returns the mean over pairs `a < b` of `pi[a] . pi[b] / (|pi[a]| |pi[b]|)`, `[...]` for `pi [P, A, ...]`.
+
+    In [0, 1]: owners that have the same distribution, uniform ones among them, give 1, and owners that never agree 0.
+    Unlike the dot product it rewards differing alone, not being undecided.
+    """
+    return pair_agreement(pi / torch.linalg.vector_norm(pi, dim=0))
+
+
+def jensen_shannon_agreement(pi: Tensor) -> Tensor:
+    """Returns `1 - JS / log A`, `[...]` for `pi [P, A, ...]`, with `JS = H(mean_a pi[a]) - mean_a H(pi[a])`.
+
+    `JS` is the Jensen-Shannon divergence of all owners (Lin 1991, with equal weights): how much a pattern tells
+    about who drew it. In [0, 1]: owners that have the same distribution, uniform ones among them, give 1, and owners
+    that never agree 0. More owners than patterns cannot reach less than `1 - log P / log A`.
+    """
+    owners = pi.shape[1]
+    if owners == 1:
+        return 0.0 * pi.sum((0, 1))
+    divergence = _entropy(pi.mean(1)) - _entropy(pi).mean(0)
+    return 1.0 - divergence / math.log(owners)
+
+
+def _entropy(pi: Tensor) -> Tensor:
+    """Returns the entropy in nats along the first dimension."""
+    return -(pi * pi.clamp_min(SMALLEST_PROBABILITY).log()).sum(0)
+
+
+def weighted_mask_difference(pi: Tensor, magnitude: Tensor, patterns: Tensor) -> Tensor:
+    """Returns minus the `|W|`-weighted difference expected between two owners' masks (after Kaleidoscope, 2410.08540).
+
+    `-mean_i mean_{a != b} |W_i| P(mask_a,i != mask_b,i)` over the `m` weights of a group. Owners draw on their own, so
+    with `k_a = pi[a] @ M`, the probability that owner `a` keeps a weight, the last factor is
+    `k_a (1 - k_b) + k_b (1 - k_a)`; for certain masks it is Kaleidoscope's `|mask_a - mask_b|`.
+
+    In [-mean |W|, 0]: uniform owners give `-2 q (1 - q) mean |W|` with density `q = n / m` (half the mean for 2:4),
+    owners of the same certain mask 0, and two owners that share no weight (1100 and 0011) `-mean |W|`. Two that differ
+    in one weight of their two (1100 and 1010) give about half of that. The scale of `W` is the scale of this loss.
+
+    Args:
+        pi: `[P, A, ...]`.
+        magnitude: `|W|`, `[m, ...]`, without gradient: diversity shall not be bought with larger weights.
+        patterns: `M [P, m]`.
+
+    Returns:
+        `[...]`; 0 for a single owner.
+    """
+    owners = pi.shape[1]
+    kept = (patterns.mT @ pi.flatten(1)).view(patterns.shape[1], *pi.shape[1:])  # [m, A, ...]
+    total = kept.sum(1)
+    # sum_{a != b} k_a (1 - k_b) + k_b (1 - k_a) = 2 ((A - 1) sum_a k_a - (sum_a k_a)^2 + sum_a k_a^2)
+    differing = 2.0 * ((owners - 1) * total - total.square() + kept.square().sum(1))
+    return -(magnitude * differing).mean(0) / max(owners * (owners - 1), 1)
+
+
+GroupLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A diversity loss of each group: of `pi [P, A, ...]`, `|W| [m, ...]` and the patterns `M [P, m]`; returns `[...]`."""
+
+DIVERSITY_LOSSES: dict[str, GroupLoss] = {
+    "dot": lambda pi, magnitude, patterns: pair_agreement(pi),
+    "cosine": lambda pi, magnitude, patterns: pair_cosine(pi),
+    "js": lambda pi, magnitude, patterns: jensen_shannon_agreement(pi),
+    "weighted": weighted_mask_difference,
+}
+"""Diversity losses by name; `dot` is the method's. Add a function here, and `diversity_loss` knows it."""
 
 
 def similarity_floor(num_masks: int, num_patterns: int = 6) -> float:

@@ -1,7 +1,7 @@
-"""All 2:4 layers of a network in one pass: a few large operations instead of as many small ones for every layer.
+"""All n:m layers of a network in one pass: a few large operations instead of as many small ones for every layer.
 
-Shapes: `A` mask owners, `I`/`J` in/out features of a layer, `L` layers, `K` groups of all layers together, `P`
-patterns.
+Shapes: `A` mask owners, `R` masks that differ (`A`, or 1 where all owners share one), `I`/`J` in/out features of a
+layer, `K` groups of `m` weights of all layers together, `P` patterns.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.sparsity.diversity import pair_agreement
-from k24_rllib.sparsity.linear import GROUP, SemiStructuredLinear24
+from k24_rllib.sparsity.diversity import DIVERSITY_LOSSES
+from k24_rllib.sparsity.linear import SemiStructuredLinear
 from k24_rllib.sparsity.patterns import SMALLEST_SCALE, VARIANCE_EPS, sample_patterns
 
 
 class JointPatterns(nn.Module):
-    """Makes the weights of several 2:4 layers at once, as each layer's own `weights` would.
+    """Makes the weights of several n:m layers at once, as each layer's own `weights` would.
 
-    It holds shapes and constants only, no layers: those are handed to every call, in the order given here.
+    It holds shapes and constants only, no layers: those are handed to every call, in the order given here. Frozen
+    layers have nothing to compute: ask them one by one.
 
     Args:
-        layers: Layers with the same mask owners and the same `sampling`, at least one.
+        layers: Layers with the same mask owners, patterns and way to draw them, at least one.
 
     Raises:
-        ConfigError: if they differ in either.
+        ConfigError: if they differ in any of these.
     """
 
     patterns: Tensor
@@ -39,66 +40,67 @@ class JointPatterns(nn.Module):
     variance_of_sum: Tensor
     share: Tensor
 
-    def __init__(self, layers: Sequence[SemiStructuredLinear24]) -> None:
+    def __init__(self, layers: Sequence[SemiStructuredLinear]) -> None:
         super().__init__()
-        kinds = {(layer.num_masks, layer.sampling) for layer in layers}
+        kinds = {_kind(layer) for layer in layers}
         if len(kinds) != 1:
-            raise ConfigError(f"layers: got mask owners and sampling {sorted(kinds)}, expected the same for all")
-        ((self.num_masks, self.sampling),) = kinds
+            raise ConfigError(f"layers: got (owners, n, m, sampling, estimator) {sorted(kinds)}, expected one for all")
+        first = layers[0]
+        self.num_distinct, self.m = first.num_distinct, first.m
+        self.sampling, self.estimator = first.sampling, first.estimator
+        self._samples = first.rao_blackwell_samples
         self._groups = [layer.out_features * layer.num_groups for layer in layers]  # of one owner
-        self.register_buffer("patterns", layers[0].patterns.clone(), persistent=False)
         index = torch.arange(len(layers)).repeat_interleave(torch.tensor(self._groups))
-        self.register_buffer("layer_of_group", index, persistent=False)
-        self.register_buffer("share", _shares(layers), persistent=False)
         legal = torch.cat([_legal(layer) for layer in layers], -1)
         real = torch.cat([_real_columns(layer) for layer in layers], -1)
-        columns = real.sum(0)  # [1, K]
-        kept = self.patterns[0].sum()
         ragged = not bool(legal.all())
-        self.register_buffer("legal", legal if ragged else None, persistent=False)
-        self.register_buffer("real", real if ragged else None, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
+        columns = real.sum(0)  # [1, K]
         # Patterns keep n of m columns, all ways equally often: the sum of the kept ones of m centred scores has the
         # variance n (m - n) / (m (m - 1)) * sum of their squares. With no choice (m <= n) it does not matter.
-        variance = kept * (columns - kept) / (columns * (columns - 1.0)).clamp_min(1.0)
-        self.register_buffer("variance_of_sum", variance.clamp_min(0.0), persistent=False)
+        variance = first.n * (columns - first.n) / (columns * (columns - 1.0)).clamp_min(1.0)
+        for name, constant in {
+            "patterns": first.patterns.clone(),
+            "layer_of_group": index,
+            "share": _shares(layers),
+            "legal": legal if ragged else None,
+            "real": real if ragged else None,
+            "columns": columns,
+            "variance_of_sum": variance.clamp_min(0.0),
+        }.items():
+            self.register_buffer(name, constant, persistent=False)
 
-    def weights(self, layers: Sequence[SemiStructuredLinear24], explore: bool) -> tuple[list[Tensor], Tensor | None]:
+    def weights(self, layers: Sequence[SemiStructuredLinear], explore: bool) -> tuple[list[Tensor], Tensor | None]:
         """Returns every owner's weights.
 
         Args:
-            layers: The layers that this was made for, or copies of them.
-            explore: See `SemiStructuredLinear24.weights`.
+            layers: The layers that this was made for, or copies of them, not frozen.
+            explore: See `SemiStructuredLinear.weights`.
 
         Returns:
             The weights `[A, J, I]` of each layer and, where patterns were drawn, the probabilities
-            `pi = softmax(logits / tau)`, `[P, A, K]` with gradient, for `agreement`.
+            `pi = softmax(logits / tau)`, `[P, R, K]` with gradient, for `diversity`.
         """
-        scores = torch.cat([layer.padded_scores().view(self.num_masks, -1, GROUP) for layer in layers], 1)
-        scores = scores.movedim(-1, 0).contiguous()  # [4, A, K]: see `linear.py` on what CPU kernels are slow at
+        scores = torch.cat([layer.padded_scores().view(self.num_distinct, -1, self.m) for layer in layers], 1)
+        scores = scores.movedim(-1, 0).contiguous()  # [m, R, K]: see `linear.py` on what CPU kernels are slow at
         if not explore:
             most_likely = self._logits(scores.detach()).max(0).indices
             return self._weights(layers, self.patterns.index_select(0, most_likely.flatten())), None
         logits = self._logits(self._normalise(scores))
         temperature = torch.stack([layer.temperature for layer in layers])[self.layer_of_group]  # [K]
         probs = F.softmax(logits / temperature, dim=0)
-        if self.sampling == "tempered":
-            drawn = draw_indices(probs.detach())
-            masks = _StraightThroughMasks.apply(probs, drawn, self.patterns)
-        else:
-            one_hot = sample_patterns(logits, temperature, self.sampling, dim=0)
-            drawn, masks = one_hot.detach().max(0).indices, one_hot.flatten(1).mT @ self.patterns
-        agrees = probs.detach().max(0).indices == drawn
-        for layer, its_agreement in zip(layers, agrees.split(self._groups, 1), strict=True):
-            layer.remember_agreement(its_agreement)
+        drawn, masks = self._draw(logits, temperature, probs)
+        self._remember(layers, probs.detach().max(0).indices == drawn, masks.detach())
         return self._weights(layers, masks), probs
 
-    def agreement(self, probs: Tensor) -> Tensor:
-        """Returns `L_div` of the probabilities `[P, A, K]`; see `pattern_orthogonality_loss`."""
-        return pair_agreement(probs) @ self.share
+    def diversity(self, name: str, layers: Sequence[SemiStructuredLinear], probs: Tensor) -> Tensor:
+        """Returns a diversity loss of the probabilities `[P, R, K]`, a scalar; see `diversity_loss`."""
+        magnitude = probs.new_empty(0)
+        if name == "weighted":
+            magnitude = torch.cat([layer.group_magnitudes().flatten(1) for layer in layers], 1)  # [m, K]
+        return DIVERSITY_LOSSES[name](probs, magnitude, self.patterns) @ self.share
 
     def _normalise(self, scores: Tensor) -> Tensor:
-        """Returns scores `[4, A, K]` scaled so that each group's pattern logits have zero mean and unit variance.
+        """Returns scores `[m, R, K]` scaled so that each group's pattern logits have zero mean and unit variance.
 
         The same as `normalize_logits` of the logits, with a third less to compute.
         """
@@ -111,17 +113,42 @@ class JointPatterns(nn.Module):
         return centred * (variance + VARIANCE_EPS).rsqrt()
 
     def _logits(self, scores: Tensor) -> Tensor:
-        """Returns each pattern's logit, the sum of the scores that it keeps, `[P, A, K]`."""
+        """Returns each pattern's logit, the sum of the scores that it keeps, `[P, R, K]`."""
         logits = (self.patterns @ scores.flatten(1)).view(-1, *scores.shape[1:])
         return logits if self.legal is None else logits.masked_fill(~self.legal, -torch.inf)
 
-    def _weights(self, layers: Sequence[SemiStructuredLinear24], masks: Tensor) -> list[Tensor]:
-        """Returns `W * mask` of each layer for `masks [A*K, 4]`."""
-        per_layer = masks.view(self.num_masks, -1, GROUP).split(self._groups, 1)
-        return [
-            layer.weight * mask.view(self.num_masks, layer.out_features, -1)[..., : layer.in_features]
-            for layer, mask in zip(layers, per_layer, strict=True)
-        ]
+    def _draw(self, logits: Tensor, temperature: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the index of the pattern drawn for each group, `[R, K]`, and the masks `[R * K, m]`."""
+        if self.sampling == "tempered" and self.estimator == "straight_through":
+            drawn = draw_indices(probs.detach())
+            return drawn, _StraightThroughMasks.apply(probs, drawn, self.patterns)
+        one_hot = sample_patterns(
+            logits,
+            temperature,
+            self.sampling,
+            dim=0,
+            probs=probs,
+            estimator=self.estimator,
+            rao_blackwell_samples=self._samples,
+        )
+        return one_hot.detach().max(0).indices, one_hot.flatten(1).mT @ self.patterns
+
+    def _weights(self, layers: Sequence[SemiStructuredLinear], masks: Tensor) -> list[Tensor]:
+        """Returns `W * mask` of each layer, `[A, J, I]`, for `masks [R * K, m]`."""
+        weights = []
+        for layer, its in zip(layers, self._of_layers(masks), strict=True):
+            mask = its.view(self.num_distinct, layer.out_features, -1)[..., : layer.in_features]
+            weights.append(layer.for_each_owner(layer.weight * mask))
+        return weights
+
+    def _remember(self, layers: Sequence[SemiStructuredLinear], agrees: Tensor, masks: Tensor) -> None:
+        parts = zip(layers, agrees.split(self._groups, 1), self._of_layers(masks), strict=True)
+        for layer, its_agreement, its_masks in parts:
+            layer.remember_draw(its_agreement, its_masks)
+
+    def _of_layers(self, masks: Tensor) -> tuple[Tensor, ...]:
+        """Returns the part `[R, J * G, m]` of each layer in `masks [R * K, m]`."""
+        return masks.view(self.num_distinct, -1, self.m).split(self._groups, 1)
 
 
 def draw_indices(probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -143,7 +170,7 @@ def draw_indices(probs: Tensor, generator: torch.Generator | None = None) -> Ten
 
 
 class _StraightThroughMasks(torch.autograd.Function):
-    """Gives the drawn patterns' masks, `[A*K, 4]`, and hands the gradient to `probs @ patterns`, their mean."""
+    """Gives the drawn patterns' masks, `[R * K, m]`, and hands the gradient to `probs @ patterns`, their mean."""
 
     @staticmethod
     def forward(ctx: Any, probs: Tensor, drawn: Tensor, patterns: Tensor) -> Tensor:
@@ -157,21 +184,25 @@ class _StraightThroughMasks(torch.autograd.Function):
         return (patterns @ grad.mT).view(ctx.shape), None, None
 
 
-def _legal(layer: SemiStructuredLinear24) -> Tensor:
+def _kind(layer: SemiStructuredLinear) -> tuple[int, int, int, str, str]:
+    return layer.num_distinct, layer.n, layer.m, layer.sampling, layer.estimator
+
+
+def _legal(layer: SemiStructuredLinear) -> Tensor:
     """Returns which patterns each group of a layer may take, `[P, 1, J * G]` bool."""
     shape = (len(layer.patterns), 1, layer.out_features, layer.num_groups)
     legal = torch.ones(shape, dtype=torch.bool) if layer.legal is None else layer.legal.expand(shape)
     return legal.flatten(2)
 
 
-def _real_columns(layer: SemiStructuredLinear24) -> Tensor:
-    """Returns which columns of each group are real, not padding, `[4, 1, J * G]` of 0 and 1."""
-    real = torch.arange(layer.num_groups * GROUP) < layer.in_features
-    of_row = real.float().view(layer.num_groups, GROUP).mT  # [4, G]
+def _real_columns(layer: SemiStructuredLinear) -> Tensor:
+    """Returns which columns of each group are real, not padding, `[m, 1, J * G]` of 0 and 1."""
+    real = torch.arange(layer.num_groups * layer.m) < layer.in_features
+    of_row = real.float().view(layer.num_groups, layer.m).mT  # [m, G]
     return of_row.repeat(1, layer.out_features).unsqueeze(1)
 
 
-def _shares(layers: Sequence[SemiStructuredLinear24]) -> Tensor:
+def _shares(layers: Sequence[SemiStructuredLinear]) -> Tensor:
     """Returns each group's weight in a mean over layers of the mean over a layer's groups with a choice, `[K]`."""
     chosen = [torch.arange(layer.num_groups) < layer.num_choice_groups for layer in layers]
     each = [mask.float().repeat(layer.out_features) for mask, layer in zip(chosen, layers, strict=True)]

@@ -1,6 +1,7 @@
 """What a layer that mask owners share must offer, and the plain dense layer that offers it.
 
-Shapes: `A` mask owners, `I`/`J` in/out features, `rows` whatever an owner's inputs are stacked over.
+Shapes: `A` mask owners, `N` agents (as many where each has masks of its own), `I`/`J` in/out features, `rows` whatever
+an agent's inputs are stacked over.
 """
 
 from __future__ import annotations
@@ -55,20 +56,28 @@ class MaskedLayer(nn.Module, ABC):
     def weights(self, explore: bool) -> Tensor:
         """Returns every owner's weights, `[A, J, I]`; `explore` draws masks, otherwise they are the most likely."""
 
-    def observe(self, x: Tensor, track: Tensor) -> None:
-        """Follows the inputs `x [A, rows, I]` over the real rows `track`; most layers do not."""
+    def observe(self, x: Tensor, track: Tensor, owners: Tensor | None = None) -> None:
+        """Follows the inputs `x [N, rows, I]` over the real rows `track`, see `forward`; most layers do not."""
 
-    def forward(self, x: Tensor, weights: Tensor | None = None, track: Tensor | None = None) -> Tensor:
-        """Multiplies each owner's rows by that owner's weights.
+    def forward(
+        self,
+        x: Tensor,
+        weights: Tensor | None = None,
+        track: Tensor | None = None,
+        owners: Tensor | None = None,
+    ) -> Tensor:
+        """Multiplies each agent's rows by the weights of its mask owner.
 
         Args:
-            x: `[A, rows, I]`.
-            weights: `[A, J, I]`, what `weights` returned for this unroll. None makes them here, drawn in training mode.
-            track: `[A, rows]` (broadcastable) bool, the rows that are real, given by the learner's pass of the online
+            x: `[N, rows, I]`.
+            weights: `[N, J, I]`, what `weights` returned for this unroll (where agents share owners, each agent's row
+                of it). None makes them here, drawn in training mode.
+            track: `[N, rows]` (broadcastable) bool, the rows that are real, given by the learner's pass of the online
                 network alone: statistics of inputs follow these. None (rollouts, target network, evaluation): nothing.
+            owners: `[N]` int64, each agent's mask owner, for statistics that are kept per owner. None means `N = A`.
 
         Returns:
-            `[A, rows, J]`.
+            `[N, rows, J]`.
         """
         if weights is None:
             weights = self.weights(self.training)
@@ -76,11 +85,13 @@ class MaskedLayer(nn.Module, ABC):
             expected = f"[{weights.shape[0]}, rows, {self.in_features}]"
             raise ValueError(f"x: got shape {list(x.shape)}, expected {expected}")
         if track is not None:
-            self.observe(x, track)
+            self.observe(x, track, owners)
         return self.multiply(x, weights)
 
     def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Returns `x[a] @ weights[a].T + bias` for every owner by one batched product."""
+        """Returns `x[a] @ weights[a].T + bias`: one flat product where owners are views of one matrix, else `A`."""
+        if weights.stride(0) == 0 or weights.shape[0] == 1:
+            return F.linear(x, weights[0], self.bias)
         if self.bias is None:
             return torch.bmm(x, weights.mT)
         return torch.baddbmm(self.bias, x, weights.mT)
@@ -100,9 +111,3 @@ class DenseLinear(MaskedLayer):
     def weights(self, explore: bool) -> Tensor:
         """Returns `W` as a view `[A, J, I]`, without copies."""
         return self.weight.expand(self.num_masks, -1, -1)
-
-    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Returns `x @ W.T + bias`: one flat product where owners are views of the same `W`, `A` products otherwise."""
-        if weights.stride(0) == 0 or weights.shape[0] == 1:
-            return F.linear(x, weights[0], self.bias)
-        return super().multiply(x, weights)

@@ -1,4 +1,4 @@
-"""What is logged about learned 2:4 masks.
+"""What is logged about masks.
 
 Shapes: `A` mask owners, `J` out features, `G` groups with a choice, `P` patterns, `L` layers.
 """
@@ -12,18 +12,21 @@ from torch import Tensor
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.sparsity.diversity import similarity_floor
-from k24_rllib.sparsity.linear import SemiStructuredLinear24
+from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear
+from k24_rllib.sparsity.linear import SemiStructuredLinear
 
 
 @torch.no_grad()
-def pattern_metrics(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tensor]:
-    """Returns the state of the masks as scalars, without waiting for the device.
+def pattern_metrics(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]:
+    """Returns the state of n:m masks as scalars, without waiting for the device.
 
-    Means are over layers of the mean over a layer, as in `L_div`. Groups without a choice do not count.
+    Means are over layers (of one ratio) of the mean over a layer, as in `L_div`. Groups without a choice do not count.
+    Frozen layers are certain of their masks: entropy 0, agreement 1, and similarity the share of equal patterns.
 
-    - `sparsity_layer_<i>`, `overall_sparsity`: zeros in the most likely masks / their size, on the padded matrix: 0.5
+    - `sparsity_layer_<i>`, `overall_sparsity`: zeros in the most likely masks / their size, on the padded matrix:
+      `1 - n / m`, 0.5 for 2:4
     - `pattern_<k>_prob`: mean probability of pattern `k`
-    - `pattern_entropy`: mean of `-sum_k pi_k log2 pi_k`, bits, at most 2.585
+    - `pattern_entropy`: mean of `-sum_k pi_k log2 pi_k`, bits, at most `log2 P`, 2.585 for 2:4
     - `pattern_mean_similarity`, `pattern_max_similarity`, `pattern_min_similarity`: `pi[a] . pi[b]` over owner pairs
       (the mean is `L_div`; 0 for a single owner); `similarity_floor`: the least that the mean can be
     - `sample_argmax_agreement`: share of the last draws that were the most likely pattern
@@ -32,8 +35,8 @@ def pattern_metrics(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tenso
         ConfigError: if there is no layer.
     """
     if not layers:
-        raise ConfigError("layers: got none, expected at least one 2:4 layer")
-    metrics = _sparsity(layers)
+        raise ConfigError("layers: got none, expected at least one n:m layer")
+    metrics = _sparsity([layer.padded_masks(explore=False) for layer in layers])
     probs = [layer.pattern_probs(choice_only=True) for layer in layers if layer.num_choice_groups > 0]
     if probs:
         usage = torch.stack([pi.mean((0, 1, 2)) for pi in probs]).mean(0)  # [P]
@@ -45,9 +48,34 @@ def pattern_metrics(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tenso
     return metrics
 
 
-def _sparsity(layers: Sequence[SemiStructuredLinear24]) -> dict[str, Tensor]:
-    """Returns each layer's share of zeros in its most likely masks, and that of all layers together."""
-    masks = [layer.padded_masks(explore=False) for layer in layers]
+@torch.no_grad()
+def kaleidoscope_metrics(layers: Sequence[KaleidoscopeLinear]) -> dict[str, Tensor]:
+    """Returns the state of Kaleidoscope's masks as scalars, without waiting for the device.
+
+    - `sparsity_layer_<i>`, `overall_sparsity`: share of weights that are pruned, mean over owners
+    - `mask_difference`: share of weights that one of two owners prunes and the other keeps, mean over owner pairs and
+      over all layers' weights (0 for a single owner)
+    - `dead_weights`: share of weights that every owner has pruned, which a reset may revive
+
+    Raises:
+        ConfigError: if there is no layer.
+    """
+    if not layers:
+        raise ConfigError("layers: got none, expected at least one Kaleidoscope layer")
+    masks = [layer.masks() for layer in layers]
+    kept_by = torch.cat([mask.sum(0).flatten() for mask in masks])  # owners that keep each weight of all layers
+    owners = layers[0].num_masks
+    # Of the A (A - 1) ordered pairs, 2 c (A - c) differ where c owners keep a weight
+    differing = 2.0 * kept_by * (owners - kept_by) / max(owners * (owners - 1), 1)
+    return {
+        **_sparsity(masks),
+        "mask_difference": differing.mean(),
+        "dead_weights": (kept_by == 0).to(kept_by.dtype).mean(),
+    }
+
+
+def _sparsity(masks: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Returns the share of zeros in each layer's masks, and that of all layers together."""
     metrics = {f"sparsity_layer_{i}": 1.0 - mask.mean() for i, mask in enumerate(masks)}
     kept = torch.stack([mask.sum() for mask in masks]).sum()
     metrics["overall_sparsity"] = 1.0 - kept / sum(mask.numel() for mask in masks)
@@ -77,7 +105,7 @@ class MaskFlipTracker:
     def __init__(self) -> None:
         self._previous: list[Tensor] | None = None
 
-    def update(self, layers: Sequence[SemiStructuredLinear24]) -> Tensor:
+    def update(self, layers: Sequence[SemiStructuredLinear]) -> Tensor:
         """Returns `mask_flip_rate` since the last call, a share of all owners' groups with a choice; 0 at first."""
         current = [layer.most_likely_patterns()[:, :, : layer.num_choice_groups] for layer in layers]
         previous, self._previous = self._previous or current, current

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from k24_rllib.checks import check_choice, check_number
 
-SCHEDULES = ("linear", "two_phase")
+SCHEDULES = ("linear", "two_phase", "cosine")
 MIDDLE_TEMPERATURE = 1.0
 """Where `two_phase` changes slope."""
 
@@ -23,7 +25,8 @@ def temperature_at(
         init: Temperature at the start; higher explores patterns more evenly.
         final: Temperature from `end` on; lower closes the gap between drawn and most likely patterns further.
         end: Progress at which `final` is reached.
-        schedule: `linear`, or `two_phase`: to 1 over the first half of the way, to `final` over the second.
+        schedule: `linear`; `two_phase`, to 1 over the first half of the way and to `final` over the second; or
+            `cosine`, half a period of it: slow at both ends, fastest half way.
 
     Raises:
         ConfigError: naming the value that cannot work.
@@ -36,6 +39,8 @@ def temperature_at(
     way = min(max(progress / end, 0.0), 1.0)
     if schedule == "linear":
         return _between(init, final, way)
+    if schedule == "cosine":
+        return _between(init, final, (1.0 - math.cos(math.pi * way)) / 2.0)
     check_number("temperature_init (two_phase)", init, low=MIDDLE_TEMPERATURE)
     check_number("temperature_final (two_phase)", final, high=MIDDLE_TEMPERATURE)
     if way < 0.5:

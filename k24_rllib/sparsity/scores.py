@@ -12,51 +12,74 @@ from k24_rllib.checks import check_number
 
 
 class EMAActivationTracker(nn.Module):
-    """The moving average `E [I]` of a layer's mean absolute input (method step A).
+    """The moving average `E` of a layer's mean absolute input (method step A).
 
     Only the learner's pass of the online network should update it, over real steps.
 
     Args:
         num_features: `I`.
         momentum: Share of the old value that an update keeps; higher is smoother and slower.
+        num_owners: Keeps an average per owner, of this many; None keeps one for all.
 
     Attributes:
-        value: `E [I]`, 1 before the first update.
-        frozen: Set it to stop updates for good (finetuning). Not part of the state dict.
+        value: `E`, `[I]` or `[A, I]`; 1 before the first update.
     """
 
     value: Tensor
     initialised: Tensor
 
-    def __init__(self, num_features: int, momentum: float = 0.99) -> None:
+    def __init__(self, num_features: int, momentum: float = 0.99, num_owners: int | None = None) -> None:
         super().__init__()
         check_number("ema_momentum", momentum, low=0.0, high=1.0)
         self.momentum = momentum
-        self.frozen = False
-        self.register_buffer("value", torch.ones(num_features))
-        self.register_buffer("initialised", torch.tensor(False))
+        self.num_owners = num_owners
+        kept_apart = () if num_owners is None else (num_owners,)
+        self.register_buffer("value", torch.ones(*kept_apart, num_features))
+        self.register_buffer("initialised", torch.zeros(kept_apart, dtype=torch.bool))
 
     @torch.no_grad()
-    def update(self, x: Tensor, valid: Tensor | None = None) -> None:
-        """Moves the average towards the mean absolute value of `x [..., I]`; the first update sets it.
+    def update(self, x: Tensor, valid: Tensor | None = None, owners: Tensor | None = None) -> None:
+        """Moves the average towards the mean absolute value of `x`; the first update sets it.
 
         Args:
-            x: Inputs of the layer, finite in every row.
+            x: Inputs of the layer, finite in every row, `[..., I]`; `[N, ..., I]` for an average per owner.
             valid: Broadcastable to `x.shape[:-1]`, true (or 1) where a row is real, false (or 0) where it is
                 padding. Where no row is real nothing changes. None means that all are.
+            owners: `[N]` int64, whose rows `x[n]` are. None means `N = A`, in order. One average needs none.
+
+        Raises:
+            ValueError: if it is unclear which rows belong to which owner.
         """
-        if self.frozen or x.numel() == 0:
+        if x.numel() == 0:
             return
-        magnitude = x.abs().reshape(-1, x.shape[-1])  # [rows, I]
         real = x.new_ones(()) if valid is None else valid.to(x.dtype)
-        real = real.expand(x.shape[:-1]).reshape(-1)  # [rows]
-        count = real.sum()
-        mean = (real @ magnitude) / count.clamp_min(1.0)
+        real = real.expand(x.shape[:-1])
+        if self.num_owners is None:
+            real = real.reshape(-1)  # [rows]
+            total, count = real @ x.abs().reshape(-1, x.shape[-1]), real.sum()
+        else:
+            total, count = self._totals_per_owner(x.abs(), real, owners)
+        mean = total / count.clamp_min(1.0).unsqueeze(-1)
         # Without real rows the step is 0, and the first is 1. An `if` on a tensor would make a GPU wait.
         step = torch.where(self.initialised, 1.0 - self.momentum, 1.0) * (count > 0)
         # Not in place: the weights of this very pass were made from the old value, and their backward still needs it.
-        self.value = self.value.lerp(mean, step.to(mean.dtype))
+        self.value = self.value.lerp(mean, step.to(mean.dtype).unsqueeze(-1))
         self.initialised = self.initialised | (count > 0)
+
+    def _totals_per_owner(self, magnitude: Tensor, real: Tensor, owners: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns each owner's sum `[A, I]` over real rows of `magnitude [N, ..., I]`, and their number `[A]`."""
+        agents, rows = magnitude.flatten(1, -2), real.flatten(1)  # [N, rows, I], [N, rows]
+        total, count = (rows.unsqueeze(1) @ agents).squeeze(1), rows.sum(1)  # [N, I], [N]
+        if owners is None:
+            if len(total) != self.num_owners:
+                raise ValueError(f"x: got {len(total)} agents for {self.num_owners} mask owners, expected `owners` too")
+            return total, count
+        zero = total.new_zeros(self.value.shape)
+        return zero.index_add(0, owners, total), zero[:, 0].index_add(0, owners, count)
+
+    def soft_reset(self, step: float = 0.1) -> None:
+        """Moves `E` this share of the way to its mean over features, so that scores differ less by input scale."""
+        self.value = self.value.lerp(self.value.mean(-1, keepdim=True).expand_as(self.value), step)
 
 
 def hetero_scores(weight: Tensor, ema: Tensor, alpha: Tensor) -> Tensor:
@@ -64,10 +87,10 @@ def hetero_scores(weight: Tensor, ema: Tensor, alpha: Tensor) -> Tensor:
 
     Args:
         weight: `W [J, I]`, shared.
-        ema: `E [I]`.
+        ema: `E`, `[I]` or `[A, I]`.
         alpha: `[A, J, I]`, what each owner learned.
 
     Returns:
         `[A, J, I]`, not negative.
     """
-    return (weight.abs() * ema) * alpha.sigmoid()
+    return (weight.abs() * ema.unsqueeze(-2)) * alpha.sigmoid()

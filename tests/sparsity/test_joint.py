@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.sparsity import JointPatterns, SemiStructuredLinear24, pattern_orthogonality_loss
+from k24_rllib.sparsity import (
+    JointPatterns,
+    SemiStructuredLinear,
+    SemiStructuredLinear24,
+    diversity_loss,
+    pattern_orthogonality_loss,
+)
 from k24_rllib.sparsity.joint import draw_indices
 
 A = 3
@@ -69,7 +75,7 @@ def test_agreement_is_the_loss_of_all_layers_with_its_gradient() -> None:
     layers, joint = make()
     parameters = [p for layer in layers for p in (layer.hetero_alpha, layer.weight)]
     _, probs = joint.weights(layers, explore=True)
-    ours = joint.agreement(probs)
+    ours = joint.diversity("dot", layers, probs)
     theirs = pattern_orthogonality_loss([layer.pattern_probs(choice_only=True) for layer in layers])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     gradients = [torch.autograd.grad(loss, parameters, allow_unused=True) for loss in (ours, theirs)]
@@ -92,6 +98,46 @@ def test_the_gradient_of_the_weights_is_that_of_the_mean_mask() -> None:
         torch.testing.assert_close(its, expected)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"n": 1}, {"n": 2, "m": 8}, {"n": 4, "m": 8}, {"shared_mask": True}, {"sampling": "gumbel"}],
+    ids=str,
+)
+@pytest.mark.parametrize("estimator", ["straight_through", "reinmax"])
+def test_other_kinds_are_each_layers_own_too(options: dict, estimator: str) -> None:
+    torch.manual_seed(0)
+    layers = [SemiStructuredLinear(i, j, A, estimator=estimator, **options) for i, j in ((21, 6), (16, 4), (7, 3))]
+    joint = JointPatterns(layers)
+    for layer, its in zip(layers, joint.weights(layers, explore=False)[0], strict=True):
+        assert torch.equal(its, layer.weights(explore=False))
+    weights, probs = joint.weights(layers, explore=True)
+    sizes = [layer.out_features * layer.num_groups for layer in layers]
+    for layer, its, pi in zip(layers, weights, probs.split(sizes, 2), strict=True):
+        shape = (-1, layer.num_distinct, layer.out_features, layer.num_groups)
+        torch.testing.assert_close(pi.view(shape).movedim(0, -1), layer.pattern_probs(), rtol=1e-4, atol=1e-5)
+        ragged = layer.in_features % layer.m
+        assert ((its != 0).sum(-1) == layer.n * (layer.in_features // layer.m) + min(layer.n, ragged)).all()
+    gradients = torch.autograd.grad(sum(w.square().sum() for w in weights), [layer.hetero_alpha for layer in layers])
+    assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["dot", "cosine", "js", "weighted"])
+def test_every_diversity_loss_is_that_of_the_layers(name: str) -> None:
+    layers, joint = make()
+    _, probs = joint.weights(layers, explore=True)
+    torch.testing.assert_close(
+        joint.diversity(name, layers, probs), diversity_loss(name, layers), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_the_selection_rate_follows_the_joint_draw() -> None:
+    layers, joint = make(sizes=((8, 4), (6, 2)))
+    weights, _ = joint.weights(layers, explore=True)
+    for layer, its in zip(layers, weights, strict=True):
+        layer.observe(torch.ones(A, 5, layer.in_features), torch.ones(A, 5, dtype=torch.bool))
+        torch.testing.assert_close(layer.selection_rate, 0.99 * 0.5 + 0.01 * (its != 0).float())
+
+
 def test_agreement_of_draws_is_remembered_by_each_layer() -> None:
     layers, joint = make(sizes=((8, 4), (6, 2)))
     assert layers[0].sample_argmax_agreement.isnan()
@@ -109,5 +155,5 @@ def test_a_pattern_without_probability_is_never_drawn() -> None:
 
 
 def test_layers_must_be_of_a_kind() -> None:
-    with pytest.raises(ConfigError, match="expected the same for all"):
+    with pytest.raises(ConfigError, match="expected one for all"):
         JointPatterns([SemiStructuredLinear24(4, 4, 2), SemiStructuredLinear24(4, 4, 3)])

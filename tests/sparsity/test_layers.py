@@ -334,7 +334,7 @@ def test_state_dict_round_trip_gives_the_same_masks():
     layer.masks(explore=True)
     assert not torch.equal(layer.masks(False), other.masks(False))
     assert set(layer.state_dict()) == {
-        "weight", "bias", "hetero_alpha", "temperature", "tracker.value", "tracker.initialised",
+        "weight", "bias", "hetero_alpha", "temperature", "selection_rate", "tracker.value", "tracker.initialised",
     }  # fmt: skip
     other.load_state_dict(layer.state_dict())
     assert torch.equal(layer.masks(False), other.masks(False))

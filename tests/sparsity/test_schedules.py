@@ -7,7 +7,7 @@ import math
 import pytest
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.sparsity import temperature_at
+from k24_rllib.sparsity import SCHEDULES, temperature_at
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,20 @@ def test_linear(progress, expected):
 )
 def test_two_phase(progress, expected):
     assert temperature_at(progress, schedule="two_phase") == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(-1.0, 5.0), (0.0, 5.0), (0.2, 0.2 + 4.8 * 0.5 * (1 + math.sqrt(0.5))), (0.4, 2.6)]
+)
+def test_cosine(progress, expected):
+    assert temperature_at(progress, schedule="cosine") == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_falls_from_start_to_end(schedule):
+    values = [temperature_at(i / 100, schedule=schedule) for i in range(101)]
+    assert values == sorted(values, reverse=True)
+    assert (values[0], values[80], values[100]) == (5.0, 0.2, 0.2)
 
 
 def test_the_end_is_exact():

@@ -62,14 +62,6 @@ def test_a_batch_without_real_rows_changes_nothing():
     torch.testing.assert_close(tracker.value, torch.full((2,), 5.0))
 
 
-def test_frozen_stops_updates():
-    tracker = EMAActivationTracker(2)
-    tracker.update(torch.ones(1, 2))
-    tracker.frozen = True
-    tracker.update(torch.full((1, 2), 50.0))
-    torch.testing.assert_close(tracker.value, torch.ones(2))
-
-
 def test_state_travels_with_the_state_dict():
     tracker, copied = EMAActivationTracker(2), EMAActivationTracker(2)
     tracker.update(torch.full((1, 2), 4.0))
