@@ -41,6 +41,7 @@ class TeamAgent(nn.Module):
         make_layer: Makes each fully connected layer; see `LayerFactory`.
         hidden_dim: `H`; more hidden units represent more and cost quadratically more.
         recurrent: Whether agents remember (needed as soon as one observation does not tell everything).
+        compiled: Whether to compile the recurrence, see `GRU`.
     """
 
     mask_ids: Tensor
@@ -53,6 +54,7 @@ class TeamAgent(nn.Module):
         make_layer: LayerFactory,
         hidden_dim: int = 64,
         recurrent: bool = True,
+        compiled: bool = True,
     ) -> None:
         super().__init__()
         self.num_actions = num_actions
@@ -64,7 +66,7 @@ class TeamAgent(nn.Module):
         self.register_buffer("mask_ids", owners, persistent=False)
         self.fc1 = make_layer(input_dim, hidden_dim)
         self.middle: GRU | MaskedLayer = (
-            GRU(hidden_dim, hidden_dim) if recurrent else make_layer(hidden_dim, hidden_dim)
+            GRU(hidden_dim, hidden_dim, compiled) if recurrent else make_layer(hidden_dim, hidden_dim)
         )
         self.fc2 = make_layer(hidden_dim, hidden_dim)
         self.fc3 = make_layer(hidden_dim, hidden_dim)

@@ -1,8 +1,9 @@
-"""A GRU whose unroll on the CPU makes few, large products: `nn.GRU` with another way to compute it.
+"""A GRU whose unroll on the CPU makes few, large products: `nn.GRU` with other ways to compute it.
 
 `nn.GRU` on the CPU lets autograd walk back through a dozen small operations a step, and adds a product to each weight's
-gradient at every step. Here a step is one product and five operations forward, two and a product backward, and what
-does not depend on the step before is done for all steps at once. On CUDA cuDNN does all this, so `nn.GRU` runs there.
+gradient at every step. Here whatever does not depend on the step before is done for all steps at once, and the way back
+is written by hand. The recurrence itself is compiled C where that can be had (`gru_native.py`), and otherwise two
+products and five operations a step. On CUDA cuDNN does all this, so `nn.GRU` runs there.
 
 Shapes: `T` time steps, `R` rows (all agents' episodes), `I` input size, `H` hidden size. Gates lie side by side in
 PyTorch's order: reset, update, new.
@@ -12,10 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import CDLL
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from k24_rllib.models import gru_native
+from k24_rllib.models.gru_native import gru_library, supports
 
 
 class GRU(nn.GRU):
@@ -23,11 +28,13 @@ class GRU(nn.GRU):
 
     Args:
         input_size: `I`.
-        hidden_size: `H`.
+        hidden_size: `H`; compiled if it is a multiple of 16.
+        compiled: Whether to compile the recurrence, where there is a C compiler.
     """
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
+    def __init__(self, input_size: int, hidden_size: int, compiled: bool = True) -> None:
         super().__init__(input_size, hidden_size)
+        self.compiled = compiled
 
     def parameters_in_order(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns `W_ih [3H, I]`, `W_hh [3H, H]`, `b_ih [3H]` and `b_hh [3H]`."""
@@ -47,50 +54,64 @@ class GRU(nn.GRU):
         if x.device.type != "cpu":
             return super().forward(x, hidden)
         parameters = self.parameters_in_order()
+        library = gru_library() if self.compiled and supports(x, self.hidden_size) else None
         if torch.is_grad_enabled():
-            states: Tensor = _Unroll.apply(x, hidden[0], *parameters)
+            states: Tensor = _Unroll.apply(x, hidden[0], *parameters, library)
         else:
-            states = _forward(x, hidden[0], *parameters)[0][1:]
+            states = _forward(x, hidden[0], *parameters, library)[0][1:]
         return states, states[-1:]
 
 
 def _forward(
-    x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, keep: bool = False
+    x: Tensor,
+    hidden: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
+    library: CDLL | None,
+    keep: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the states `[T + 1, R, H]`, the first of them `hidden`, and what the way back needs if `keep` is set.
 
     With `i = x_t @ W_ih.T + b_ih` and `g = h @ W_hh.T + b_hh`: `r = sigmoid(i_r + g_r)`, `z = sigmoid(i_z + g_z)`,
-    `n = tanh(i_n + r g_n)`, `h' = n + z (h - n)`. Kept are `r` and `z` `[T, R, 2H]`, `n` `[T, R, H]`, and twice `g_n`
-    `[T, R, H]`.
+    `n = tanh(i_n + r g_n)`, `h' = n + z (h - n)`. Kept are `r` and `z` `[T, R, 2H]`, `g_n` and `n` `[T, R, H]`.
     """
-    (steps, rows, _), size = x.shape, hidden.shape[1]
-    # tanh(a) = 2 sigmoid(2a) - 1: PyTorch's tanh takes five times as long as its sigmoid on the CPU.
-    double = torch.cat((w_hh.new_ones(2 * size), w_hh.new_full((size,), 2.0)))
-    recurrent_rz, recurrent_n = (w_hh * double.unsqueeze(1)).split([2 * size, size])
-    bias_rz, bias_n = b_hh.split([2 * size, size])
-    bias = (b_ih + torch.cat((bias_rz, torch.zeros_like(bias_n)))) * double
-    inputs = torch.addmm(bias, x.reshape(steps * rows, -1), (w_ih * double.unsqueeze(1)).mT)
-    gates_rz, gates_n = inputs.view(steps, rows, -1).split([2 * size, size], -1)
-    states = x.new_empty(steps + 1, rows, size)
+    gates = torch.addmm(b_ih, x.reshape(-1, x.shape[-1]), w_ih.mT).view(*x.shape[:2], -1)  # [T, R, 3H]
+    if library is not None:
+        return gru_native.forward(library, gates, hidden, w_hh, b_hh, keep)
+    return _recur(gates, hidden, w_hh, b_hh, keep)
+
+
+def _recur(
+    gates: Tensor, hidden: Tensor, w_hh: Tensor, b_hh: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Does what `gru_native.forward` does, in PyTorch."""
+    (steps, rows, _), size = gates.shape, hidden.shape[1]
+    (w_rz, w_n), (b_rz, b_n) = w_hh.split([2 * size, size]), b_hh.split([2 * size, size])
+    w_rz, w_n = w_rz.mT, w_n.mT
+    gates_rz, gates_n = gates.split([2 * size, size], -1)
+    gates_rz = gates_rz + b_rz
+    states = gates.new_empty(steps + 1, rows, size)
     states[0] = hidden
     length = steps if keep else 1  # without a way back every step writes over the one before
-    squashed, share, new = (x.new_empty(length, rows, width * size) for width in (2, 1, 1))
+    squashed, share, new = (gates.new_empty(length, rows, width * size) for width in (2, 1, 1))
     parts = [squashed, *squashed.split(size, -1), share, new]
     views = [part.unbind() * (1 if keep else steps) for part in parts]
-    recurrent_rz, recurrent_n, bias_n = recurrent_rz.mT, recurrent_n.mT, bias_n * 2.0
-    minus_one = x.new_full((), -1.0)
+    minus_one = gates.new_full((), -1.0)
     before = states[0]
     with _small_products():
         for gate_rz, gate_n, after, rz, r, z, g_n, n in zip(
             gates_rz.unbind(), gates_n.unbind(), states[1:].unbind(), *views, strict=True
         ):
-            torch.addmm(gate_rz, before, recurrent_rz, out=rz).sigmoid_()
-            torch.addmm(bias_n, before, recurrent_n, out=g_n)
-            torch.addcmul(gate_n, r, g_n, out=n).sigmoid_()
+            torch.addmm(gate_rz, before, w_rz, out=rz).sigmoid_()
+            torch.addmm(b_n, before, w_n, out=g_n)
+            # tanh(a) = 2 sigmoid(2a) - 1: PyTorch's tanh takes five times as long as its sigmoid on the CPU.
+            torch.addcmul(gate_n, r, g_n, out=n).mul_(2.0).sigmoid_()
             torch.add(minus_one, n, alpha=2.0, out=n)
             torch.lerp(n, before, z, out=after)
             before = after
-    return states, squashed, new, share
+    return states, squashed, share, new
 
 
 @contextmanager
@@ -108,16 +129,30 @@ class _Unroll(torch.autograd.Function):
     """`_forward` and its gradient by hand (backpropagation through time, exact)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        states, squashed, new, share = _forward(x, hidden, w_ih, w_hh, b_ih, b_hh, keep=True)
-        ctx.save_for_backward(x, w_ih, w_hh, states, squashed, new, share)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        hidden: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor,
+        b_hh: Tensor,
+        library: CDLL | None,
+    ) -> Tensor:
+        states, squashed, share, new = _forward(x, hidden, w_ih, w_hh, b_ih, b_hh, library, keep=True)
+        ctx.save_for_backward(x, w_ih, w_hh, states, squashed, share, new)
+        ctx.library = library
         return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, states, squashed, new, share = ctx.saved_tensors
+        x, w_ih, w_hh, states, squashed, share, new = ctx.saved_tensors
         steps, rows, size = new.shape
-        grads = _walk_back(grad_states, _slopes(states, squashed, new, share), squashed[..., size:], w_hh)
+        if ctx.library is not None:
+            grads = gru_native.backward(ctx.library, grad_states, w_hh, states, squashed, share, new)
+        else:
+            slopes = _slopes(states, squashed, share, new)
+            grads = _walk_back(grad_states, slopes, squashed[..., size:], w_hh)
         flat = grads.view(steps * rows, 4 * size)
         grad_share = flat[:, : 3 * size]
         grad_gates = torch.cat((flat[:, : 2 * size], flat[:, 3 * size :]), -1)
@@ -126,10 +161,10 @@ class _Unroll(torch.autograd.Function):
         grad_w_hh = grad_share.mT @ states[:-1].view(-1, size)
         grad_r, grad_z, grad_share_n, grad_n = flat.sum(0).split(size)
         grad_b_ih, grad_b_hh = torch.cat((grad_r, grad_z, grad_n)), torch.cat((grad_r, grad_z, grad_share_n))
-        return grad_x, None, grad_w_ih, grad_w_hh, grad_b_ih, grad_b_hh
+        return grad_x, None, grad_w_ih, grad_w_hh, grad_b_ih, grad_b_hh, None
 
 
-def _slopes(states: Tensor, squashed: Tensor, new: Tensor, share: Tensor) -> Tensor:
+def _slopes(states: Tensor, squashed: Tensor, share: Tensor, new: Tensor) -> Tensor:
     """Returns the derivatives of the state after each step, `[T, R, 4, H]`.
 
     By what the reset and update gates were before squashing, by the state's share of the new gate, and by the inputs'.
@@ -141,7 +176,7 @@ def _slopes(states: Tensor, squashed: Tensor, new: Tensor, share: Tensor) -> Ten
     replaced = 1.0 - z
     torch.addcmul(replaced, replaced, new * new, value=-1.0, out=by_n)  # (1 - z)(1 - n^2)
     torch.mul(by_n, r, out=by_share_n)
-    torch.mul(by_share_n, share, out=by_r).mul_((1.0 - r).mul_(0.5))  # the share is twice itself
+    torch.mul(by_share_n, share, out=by_r).mul_(1.0 - r)
     torch.sub(states[:-1], new, out=by_z).mul_(replaced.mul_(z))
     return slopes
 

@@ -34,7 +34,7 @@ class JointPatterns(nn.Module):
 
     patterns: Tensor
     layer_of_group: Tensor
-    legal: Tensor | None
+    penalty: Tensor | None
     real: Tensor | None
     columns: Tensor
     variance_of_sum: Tensor
@@ -62,7 +62,7 @@ class JointPatterns(nn.Module):
             "patterns": first.patterns.clone(),
             "layer_of_group": index,
             "share": _shares(layers),
-            "legal": legal if ragged else None,
+            "penalty": _penalty(legal, self.num_distinct) if ragged else None,
             "real": real if ragged else None,
             "columns": columns,
             "variance_of_sum": variance.clamp_min(0.0),
@@ -89,7 +89,7 @@ class JointPatterns(nn.Module):
         temperature = torch.stack([layer.temperature for layer in layers])[self.layer_of_group]  # [K]
         probs = F.softmax(logits / temperature, dim=0)
         drawn, masks = self._draw(logits, temperature, probs)
-        self._remember(layers, probs.detach().max(0).indices == drawn, masks.detach())
+        self._remember(layers, probs.detach(), drawn, masks.detach())
         return self._weights(layers, masks), probs
 
     def diversity(self, name: str, layers: Sequence[SemiStructuredLinear], probs: Tensor) -> Tensor:
@@ -114,8 +114,10 @@ class JointPatterns(nn.Module):
 
     def _logits(self, scores: Tensor) -> Tensor:
         """Returns each pattern's logit, the sum of the scores that it keeps, `[P, R, K]`."""
-        logits = (self.patterns @ scores.flatten(1)).view(-1, *scores.shape[1:])
-        return logits if self.legal is None else logits.masked_fill(~self.legal, -torch.inf)
+        flat = scores.flatten(1)
+        # Where a pattern may not be taken, -inf is added in the same product.
+        logits = self.patterns @ flat if self.penalty is None else torch.addmm(self.penalty, self.patterns, flat)
+        return logits.view(-1, *scores.shape[1:])
 
     def _draw(self, logits: Tensor, temperature: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the index of the pattern drawn for each group, `[R, K]`, and the masks `[R * K, m]`."""
@@ -141,10 +143,10 @@ class JointPatterns(nn.Module):
             weights.append(layer.for_each_owner(layer.weight * mask))
         return weights
 
-    def _remember(self, layers: Sequence[SemiStructuredLinear], agrees: Tensor, masks: Tensor) -> None:
-        parts = zip(layers, agrees.split(self._groups, 1), self._of_layers(masks), strict=True)
-        for layer, its_agreement, its_masks in parts:
-            layer.remember_draw(its_agreement, its_masks)
+    def _remember(self, layers: Sequence[SemiStructuredLinear], probs: Tensor, drawn: Tensor, masks: Tensor) -> None:
+        parts = (probs.split(self._groups, 2), drawn.split(self._groups, 1), self._of_layers(masks))
+        for layer, its_probs, its_drawn, its_masks in zip(layers, *parts, strict=True):
+            layer.remember_draw(its_probs, its_drawn, its_masks)
 
     def _of_layers(self, masks: Tensor) -> tuple[Tensor, ...]:
         """Returns the part `[R, J * G, m]` of each layer in `masks [R * K, m]`."""
@@ -193,6 +195,11 @@ def _legal(layer: SemiStructuredLinear) -> Tensor:
     shape = (len(layer.patterns), 1, layer.out_features, layer.num_groups)
     legal = torch.ones(shape, dtype=torch.bool) if layer.legal is None else layer.legal.expand(shape)
     return legal.flatten(2)
+
+
+def _penalty(legal: Tensor, num_distinct: int) -> Tensor:
+    """Returns what to add to logits, `[P, R * K]`: 0, and `-inf` where `legal [P, 1, K]` is false."""
+    return torch.zeros(legal.shape).masked_fill(~legal, -torch.inf).expand(-1, num_distinct, -1).flatten(1)
 
 
 def _real_columns(layer: SemiStructuredLinear) -> Tensor:

@@ -106,7 +106,7 @@ class SemiStructuredLinear(MaskedLayer):
         self.register_buffer("selection_rate", torch.full(self.hetero_alpha.shape, n / m))
         self.register_buffer("patterns", nm_patterns(n, m), persistent=False)
         self.register_buffer("legal", _legal_patterns(self.patterns, in_features), persistent=False)
-        self._last_agreement: Tensor | None = None
+        self._last_draw: tuple[Tensor, Tensor] | None = None
         self._last_masks: Tensor | None = None
         self.register_buffer("frozen_mask", self._random_mask() if self.fixed else None)
         # Effective fan-in: what a row keeps, n / m of I where I is a multiple of m.
@@ -172,8 +172,7 @@ class SemiStructuredLinear(MaskedLayer):
             logits = self._logits()
             drawn = self._draw(logits)
             masks = self._kept(drawn)
-            agrees = drawn.detach().gather(0, logits.detach().max(0, keepdim=True).indices)[0] > 0
-            self.remember_draw(agrees, masks.detach())
+            self.remember_draw(logits.detach(), drawn.detach().max(0).indices, masks.detach())
         else:
             masks = self.patterns.index_select(0, self.most_likely_patterns().flatten())
         return masks.view(self.num_distinct, self.out_features, -1)
@@ -192,14 +191,15 @@ class SemiStructuredLinear(MaskedLayer):
             return distinct
         return distinct.expand(self.num_masks, -1, -1)
 
-    def remember_draw(self, agrees: Tensor, masks: Tensor) -> None:
-        """Keeps what follows draws: the metrics, and the selection rate.
+    def remember_draw(self, likelihood: Tensor, drawn: Tensor, masks: Tensor) -> None:
+        """Keeps what follows draws: the metrics, if anybody asks for them, and the selection rate.
 
         Args:
-            agrees: Where the drawn pattern was the most likely one, `[R, J, G]` bool (the last two may be flat).
-            masks: `[R, J, m * G]` (the same).
+            likelihood: Logits or probabilities of the patterns, `[P, R, J, G]`; here and below `J` and `G` may be one.
+            drawn: Index of the pattern drawn, `[R, J, G]`.
+            masks: `[R, J, m * G]`.
         """
-        self._last_agreement = agrees.view(self.num_distinct, self.out_features, self.num_groups)
+        self._last_draw = (likelihood, drawn)
         self._last_masks = masks.view(self.num_distinct, self.out_features, -1)
 
     def observe(self, x: Tensor, track: Tensor, owners: Tensor | None = None) -> None:
@@ -219,9 +219,12 @@ class SemiStructuredLinear(MaskedLayer):
         """Share of groups whose last drawn pattern was the most likely one; NaN before a draw, 1 without a choice."""
         if self.num_choice_groups == 0 or self.frozen:
             return self.temperature.new_ones(())
-        if self._last_agreement is None:
+        if self._last_draw is None:
             return self.temperature.new_full((), torch.nan)
-        return self._last_agreement[..., : self.num_choice_groups].float().mean()
+        likelihood, drawn = self._last_draw
+        agrees = likelihood.max(0).indices == drawn
+        agrees = agrees.view(self.num_distinct, self.out_features, self.num_groups)
+        return agrees[..., : self.num_choice_groups].float().mean()
 
     @property
     def frozen(self) -> bool:

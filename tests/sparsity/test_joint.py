@@ -125,9 +125,7 @@ def test_other_kinds_are_each_layers_own_too(options: dict, estimator: str) -> N
 def test_every_diversity_loss_is_that_of_the_layers(name: str) -> None:
     layers, joint = make()
     _, probs = joint.weights(layers, explore=True)
-    torch.testing.assert_close(
-        joint.diversity(name, layers, probs), diversity_loss(name, layers), rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(joint.diversity(name, layers, probs), diversity_loss(name, layers), rtol=1e-4, atol=1e-6)
 
 
 def test_the_selection_rate_follows_the_joint_draw() -> None:
