@@ -1,9 +1,10 @@
-"""The command line: `rllib train`, `rllib evaluate`; `k24` is the same program under a name nobody else claims."""
+"""The command line: `rllib train`, `evaluate`, `bench`; `k24` is the same program under a name nobody else claims."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import re
 import sys
@@ -17,12 +18,14 @@ from k24_rllib.checks import ConfigError, check_name, nearest
 HELP = """\
 usage: {program} train -f FILE [options]
        {program} evaluate CHECKPOINT [options]
+       {program} bench [WHAT ...] [options]
 
 QMIX and K-2:4 QMIX (learned per-agent 2:4 sparsity) on Ray RLlib.
 
 commands:
   train       train what a YAML file describes, through Ray Tune
   evaluate    play greedy episodes with a checkpoint and print the return
+  bench       time environments, rollouts, updates and training (in a checkout)
 
   {program} COMMAND --help   says more about a command
   {program} --version        prints the version
@@ -158,6 +161,39 @@ def evaluate_parser(program: str) -> _Parser:
     return parser
 
 
+def bench_parser(program: str) -> _Parser:
+    """Returns the parser of `rllib bench`."""
+    from k24_rllib.cli.bench import BENCHMARKS, USUAL, BenchOptions
+
+    parser = _Parser(
+        prog=f"{program} bench",
+        usage=f"{program} bench [WHAT ...] [options]",
+        description="Time the code beside the arithmetic floor, the dense baseline and mpe2, everything in turn.",
+        epilog="Nothing else should run on the machine meanwhile. See docs/performance.md for what is measured.",
+    )
+    parser.add_argument(
+        "what", nargs="*", metavar="WHAT", help=f"any of {', '.join(BENCHMARKS)} (default: {', '.join(USUAL)})"
+    )
+    size = parser.add_argument_group("sizes (simple_spread; the targets hold for the default ones)")
+    size.add_argument("--agents", default=BenchOptions.agents, metavar="N", help="agents (default %(default)s)")
+    size.add_argument("--hidden", default=BenchOptions.hidden, metavar="H", help="hidden units (default %(default)s)")
+    size.add_argument("--copies", metavar="N", help="environment copies (default 32 in environment, else 64)")
+    size.add_argument(
+        "--threads", default=BenchOptions.threads, metavar="N", help="PyTorch's threads (default %(default)s)"
+    )
+    effort = parser.add_argument_group("how long")
+    effort.add_argument("--repeats", metavar="N", help="turns of each measurement (default: as many as it needs)")
+    effort.add_argument(
+        "--seconds", default=BenchOptions.seconds, metavar="S", help="end-to-end: seconds a turn (default %(default)g)"
+    )
+    effort.add_argument("--quick", action="store_true", help="as little as shows that it works; no figures to quote")
+    out = parser.add_argument_group("what to write")
+    out.add_argument("--json", metavar="FILE", help="everything measured, with versions and machine")
+    out.add_argument("--figure", metavar="FILE", help="the scaling study's figure, a PNG")
+    _add_verbose(parser)
+    return parser
+
+
 def _add_common(parser: _Parser) -> None:
     """Adds what every command takes."""
     parser.add_argument(
@@ -168,6 +204,11 @@ def _add_common(parser: _Parser) -> None:
         metavar="MODULE",
         help="import this module first, which registers environments of your own; may be repeated",
     )
+    _add_verbose(parser)
+
+
+def _add_verbose(parser: _Parser) -> None:
+    """Adds `-v`."""
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="show Ray's own output; -vv also tracebacks of errors"
     )
@@ -237,6 +278,28 @@ def _evaluate(program: str, words: Sequence[str]) -> int:
     return run_evaluate(arguments.checkpoint, episodes, _whole("--seed", arguments.seed, low=0), arguments.verbose)
 
 
+def _bench(program: str, words: Sequence[str]) -> int:
+    """Parses the words after `rllib bench` and measures."""
+    from k24_rllib.cli.bench import BenchOptions, benchmark_names, output_file, run_bench
+
+    arguments = bench_parser(program).parse(words)
+    return run_bench(
+        BenchOptions(
+            what=benchmark_names(arguments.what),
+            agents=_whole("--agents", arguments.agents, low=1),
+            hidden=_whole("--hidden", arguments.hidden, low=1),
+            copies=_optional_whole("--copies", arguments.copies, low=1),
+            threads=_whole("--threads", arguments.threads, low=1),
+            repeats=_optional_whole("--repeats", arguments.repeats, low=1),
+            seconds=_positive("--seconds", arguments.seconds),
+            json=output_file("--json", arguments.json),
+            figure=output_file("--figure", arguments.figure),
+            quick=arguments.quick,
+            verbose=arguments.verbose,
+        )
+    )
+
+
 def _import_modules(names: Sequence[str]) -> None:
     """Imports the user's modules, which may lie in the working directory."""
     if names and str(Path.cwd()) not in sys.path:
@@ -261,7 +324,18 @@ def _optional_whole(option: str, text: str | None, low: int) -> int | None:
     return None if text is None else _whole(option, text, low)
 
 
-COMMANDS: dict[str, Callable[[str, Sequence[str]], int]] = {"train": _train, "evaluate": _evaluate}
+def _positive(option: str, text: str | float) -> float:
+    """Returns the number that an option was given, above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{option}: got {text!r}, expected a number above 0")
+    return value
+
+
+COMMANDS: dict[str, Callable[[str, Sequence[str]], int]] = {"train": _train, "evaluate": _evaluate, "bench": _bench}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,74 @@
+"""What is timed: the policies, built as RLlib builds them but without starting Ray, and episodes they played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from ray.rllib.models import ModelCatalog
+
+from k24_rllib import K24QMixConfig, QMixConfig
+from k24_rllib.envs import TeamEnv, make_team_env, team_env_factory
+from k24_rllib.qmix import QMixTorchPolicy, collect_episodes
+from k24_rllib.qmix.buffer import EpisodeReplayBuffer
+from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
+from k24_rllib.qmix.rollout import TeamBaseEnv
+
+SPREAD = "mpe_simple_spread"
+CONFIGS: dict[str, type[QMixConfig]] = {"K24QMix": K24QMixConfig, "QMix": QMixConfig}
+EPISODE_STEPS = 25
+BATCH_EPISODES = 32
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the cost of a step and of an update depends on."""
+
+    agents: int = 3
+    hidden: int = 64
+
+
+def configure(algorithm: str, sizes: Sizes) -> QMixConfig:
+    """Returns the configuration of an algorithm on simple_spread: the defaults, but for the sizes."""
+    config = CONFIGS[algorithm]().environment(SPREAD, env_config={"N": sizes.agents})
+    config.training(hidden_dim=sizes.hidden, train_batch_size=BATCH_EPISODES)
+    config.debugging(seed=0, log_level="ERROR")
+    if isinstance(config, K24QMixConfig):
+        config.k24(total_env_steps=10_000_000)
+    return config
+
+
+def set_up_process(threads: int) -> str:
+    """Sets up this process as a learner sets up its own, and returns the precision of products that it took."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    return set_matmul_precision("auto", torch.device("cpu"))
+
+
+def make_policy(algorithm: str, sizes: Sizes) -> QMixTorchPolicy:
+    """Returns a new policy, which needs no Ray."""
+    config = configure(algorithm, sizes)
+    config.validate()
+    torch.manual_seed(0)
+    team = TeamBaseEnv(team_env_factory(SPREAD), config.env_config)
+    space = ModelCatalog.get_preprocessor_for_space(team.observation_space).observation_space
+    policy_class = config.algo_class.get_default_policy_class(config)
+    policy: QMixTorchPolicy = policy_class(space, team.action_space, config.to_dict())
+    return policy
+
+
+def make_copies(sizes: Sizes, copies: int) -> TeamEnv:
+    """Returns environment copies of simple_spread on the batched engine."""
+    return make_team_env(SPREAD, copies, N=sizes.agents)
+
+
+def filled_buffer(policy: QMixTorchPolicy, sizes: Sizes, episodes: int = 4 * BATCH_EPISODES) -> EpisodeReplayBuffer:
+    """Returns a replay buffer with episodes that the policy played, whose rewards its statistics have seen."""
+    buffer = EpisodeReplayBuffer(episodes, seed=0)
+    env = make_copies(sizes, BATCH_EPISODES)
+    while len(buffer) < episodes:
+        batch = collect_episodes(env, policy.model, epsilon=0.05, explore=True, seed=None if len(buffer) else 0)
+        policy.reward_moments.update(batch.team_reward[batch.valid()])
+        buffer.add(batch)
+    env.close()
+    return buffer
