@@ -20,7 +20,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor, nn
 
-from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamRNNModel
+from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamRNNModel, register_models
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
 from k24_rllib.qmix.loss import chosen_values, greedy_actions, masked_mean, td_loss, td_targets
@@ -109,6 +109,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
 
     def make_model(self) -> TeamRNNModel:
         """Builds the online network through RLlib's catalogue, so that a user can name a model of their own."""
+        register_models()  # a Ray that was shut down in this process took the registration with it
         agents, actions = self.observation_space.original_space["avail_actions"].shape
         model: TeamRNNModel = ModelCatalog.get_model_v2(
             obs_space=self.observation_space,

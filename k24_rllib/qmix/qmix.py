@@ -26,7 +26,6 @@ from torch import Tensor
 
 from k24_rllib.checks import check_number
 from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
-from k24_rllib.models import register_models
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
@@ -52,7 +51,6 @@ class QMix(Algorithm):
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         # Ray forgets what was registered at import once it was shut down, as between two runs in a notebook.
-        register_models()
         env = config.get("env") if config is not None else None
         if env in team_env_names():
             register_rllib_env(env, team_env_factory(env))
