@@ -10,8 +10,8 @@ import pytest
 import k24_rllib
 
 ROOT = Path(k24_rllib.__file__).parent
-FLOORS = ["sparsity", "envs", "models", "qmix", "callbacks", "algorithms", "registration", "cli"]
-GROUND = {"sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
+FLOORS = ["kernels", "sparsity", "envs", "models", "qmix", "callbacks", "algorithms", "registration", "cli"]
+GROUND = {"kernels": {"ray", "gymnasium", "numpy"}, "sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
 
 
 def imports(path: Path) -> set[str]:

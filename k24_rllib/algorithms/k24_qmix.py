@@ -107,6 +107,7 @@ class K24QMixConfig(QMixConfig):
             "sampling": self.sampling,
             "temperature": self.temperature_init,
             "ema_momentum": self.ema_momentum,
+            "compiled": self.compile_kernels,
         }
         return {**super().model_options(), "layer_options": layer_options}
 

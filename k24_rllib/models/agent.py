@@ -41,7 +41,7 @@ class TeamAgent(nn.Module):
         make_layer: Makes each fully connected layer; see `LayerFactory`.
         hidden_dim: `H`; more hidden units represent more and cost quadratically more.
         recurrent: Whether agents remember (needed as soon as one observation does not tell everything).
-        compiled: Whether to compile the recurrence, see `GRU`.
+        compiled: Whether compiled kernels may compute the recurrence, see `GRU`.
     """
 
     mask_ids: Tensor

@@ -2,7 +2,7 @@
 
 `nn.GRU` on the CPU lets autograd walk back through a dozen small operations a step, and adds a product to each weight's
 gradient at every step. Here whatever does not depend on the step before is done for all steps at once, and the way back
-is written by hand. The recurrence itself is compiled C where that can be had (`gru_native.py`), and otherwise two
+is written by hand. The recurrence itself is compiled C where that can be had (`kernels`), and otherwise two
 products and five operations a step. On CUDA cuDNN does all this, so `nn.GRU` runs there.
 
 Shapes: `T` time steps, `R` rows (all agents' episodes), `I` input size, `H` hidden size. Gates lie side by side in
@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from k24_rllib.models import gru_native
-from k24_rllib.models.gru_native import gru_library, supports
+from k24_rllib import kernels
 
 
 class GRU(nn.GRU):
@@ -54,7 +53,8 @@ class GRU(nn.GRU):
         if x.device.type != "cpu":
             return super().forward(x, hidden)
         parameters = self.parameters_in_order()
-        library = gru_library() if self.compiled and supports(x, self.hidden_size) else None
+        fits = kernels.on_cpu(x) and self.hidden_size % kernels.gru.LANES == 0
+        library = kernels.library() if self.compiled and fits else None
         if torch.is_grad_enabled():
             states: Tensor = _Unroll.apply(x, hidden[0], *parameters, library)
         else:
@@ -79,14 +79,14 @@ def _forward(
     """
     gates = torch.addmm(b_ih, x.reshape(-1, x.shape[-1]), w_ih.mT).view(*x.shape[:2], -1)  # [T, R, 3H]
     if library is not None:
-        return gru_native.forward(library, gates, hidden, w_hh, b_hh, keep)
+        return kernels.gru.forward(library, gates, hidden, w_hh, b_hh, keep)
     return _recur(gates, hidden, w_hh, b_hh, keep)
 
 
 def _recur(
     gates: Tensor, hidden: Tensor, w_hh: Tensor, b_hh: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Does what `gru_native.forward` does, in PyTorch."""
+    """Does what `kernels.gru.forward` does, in PyTorch."""
     (steps, rows, _), size = gates.shape, hidden.shape[1]
     (w_rz, w_n), (b_rz, b_n) = w_hh.split([2 * size, size]), b_hh.split([2 * size, size])
     w_rz, w_n = w_rz.mT, w_n.mT
@@ -149,7 +149,7 @@ class _Unroll(torch.autograd.Function):
         x, w_ih, w_hh, states, squashed, share, new = ctx.saved_tensors
         steps, rows, size = new.shape
         if ctx.library is not None:
-            grads = gru_native.backward(ctx.library, grad_states, w_hh, states, squashed, share, new)
+            grads = kernels.gru.backward(ctx.library, grad_states, w_hh, states, squashed, share, new)
         else:
             slopes = _slopes(states, squashed, share, new)
             grads = _walk_back(grad_states, slopes, squashed[..., size:], w_hh)

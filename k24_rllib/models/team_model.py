@@ -50,7 +50,7 @@ class TeamRNNModel(TorchModelV2, nn.Module):
     """RLlib's view of `TeamAgent` and a mixer.
 
     `custom_model_config` keys: `layer` and `layer_options` (see `layer_factory`), `hidden_dim`, `recurrent`,
-    `compile_recurrence`, `agent_id`, `last_action`, `mixer`, `mixing_embed_dim`, `hypernet_dim`, `mixer_init_scale`.
+    `compile_kernels`, `agent_id`, `last_action`, `mixer`, `mixing_embed_dim`, `hypernet_dim`, `mixer_init_scale`.
 
     The observation space is what `team_observation_space` returns, the action space one `Discrete(U)` per agent.
     """
@@ -83,7 +83,7 @@ class TeamRNNModel(TorchModelV2, nn.Module):
             factory,
             options.get("hidden_dim", 64),
             options.get("recurrent", True),
-            options.get("compile_recurrence", True),
+            options.get("compile_kernels", True),
         )
         self.mixer = make_mixer(
             options.get("mixer", "qmix"),

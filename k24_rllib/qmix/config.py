@@ -99,7 +99,7 @@ class QMixConfig(AlgorithmConfig):
         # The machine.
         self.torch_num_threads = 1
         self.matmul_precision = "auto"
-        self.compile_recurrence = True
+        self.compile_kernels = True
 
     def training(
         self,
@@ -127,7 +127,7 @@ class QMixConfig(AlgorithmConfig):
         rollouts_ahead: int = NotProvided,
         torch_num_threads: int = NotProvided,
         matmul_precision: str = NotProvided,
-        compile_recurrence: bool = NotProvided,
+        compile_kernels: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets how QMIX learns.
@@ -166,8 +166,8 @@ class QMixConfig(AlgorithmConfig):
                 1 is fastest unless cores are idle.
             matmul_precision: PyTorch's precision of float32 products in the learner: `highest`, `high` (TF32 on CUDA),
                 `medium` (bfloat16 where the hardware has it), or `auto`: float32, by the library that is faster here.
-            compile_recurrence: Whether the agents' GRU is compiled on the CPU, where there is a C compiler (half a
-                second, once for each machine). Without one PyTorch computes the same, slower.
+            compile_kernels: Whether the GRU's recurrence and the draw of 2:4 patterns are compiled for the CPU, where
+                there is a C compiler (a second or two, once for each machine). PyTorch computes the same, slower.
             **kwargs: RLlib's own training settings: `lr` (a number, or points `[[0, lr], [step, lr], ...]` between
                 which it moves linearly), `gamma`, `grad_clip` (gradient norm), `train_batch_size` (here in episodes),
                 `model`.
@@ -275,7 +275,7 @@ class QMixConfig(AlgorithmConfig):
         check_number("num_envs_per_env_runner", self.num_envs_per_env_runner, low=1, integer=True)
         check_number("rollouts_ahead", self.rollouts_ahead, low=0, integer=True)
         check_number("torch_num_threads", self.torch_num_threads, low=1, integer=True)
-        check_bool("compile_recurrence", self.compile_recurrence)
+        check_bool("compile_kernels", self.compile_kernels)
         check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
         for key in ("evaluation_duration", "evaluation_interval"):
             value = getattr(self, key)
@@ -302,7 +302,7 @@ class QMixConfig(AlgorithmConfig):
             "layer": self.layer,
             "hidden_dim": self.hidden_dim,
             "recurrent": self.recurrent,
-            "compile_recurrence": self.compile_recurrence,
+            "compile_kernels": self.compile_kernels,
             "agent_id": self.agent_id_input,
             "last_action": self.last_action_input,
             "mixer": self.mixer,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +87,31 @@ def pair_agreement(pi: Tensor) -> Tensor:
     Returns:
         `[...]`; 0 for a single owner.
     """
+    agreement: Tensor = _PairAgreement.apply(pi)
+    return agreement
+
+
+class _PairAgreement(torch.autograd.Function):
+    """`pair_agreement` with its gradient in closed form, a fifth of the operations that autograd would make."""
+
+    @staticmethod
+    def forward(ctx: Any, pi: Tensor) -> Tensor:
+        total = pi.sum(1)
+        ctx.save_for_backward(pi, total)
+        # 2 * sum_{a<b} pi_a . pi_b = |sum_a pi_a|^2 - sum_a |pi_a|^2
+        both_orders = total.square().sum(0) - pi.square().sum((0, 1))
+        return both_orders / _ordered_pairs(pi)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        pi, total = ctx.saved_tensors
+        return (total.unsqueeze(1) - pi) * (grad * (2.0 / _ordered_pairs(pi)))
+
+
+def _ordered_pairs(pi: Tensor) -> int:
+    """Returns the number of pairs `a != b` of owners in `pi [P, A, ...]`, at least 1."""
     owners = pi.shape[1]
-    # 2 * sum_{a<b} pi_a . pi_b = |sum_a pi_a|^2 - sum_a |pi_a|^2
-    both_orders = pi.sum(1).square().sum(0) - pi.square().sum((0, 1))
-    return both_orders / max(owners * (owners - 1), 1)
+    return max(owners * (owners - 1), 1)
 
 
 def pair_cosine(pi: Tensor) -> Tensor:
@@ -145,7 +166,7 @@ def weighted_mask_difference(pi: Tensor, magnitude: Tensor, patterns: Tensor) ->
     total = kept.sum(1)
     # sum_{a != b} k_a (1 - k_b) + k_b (1 - k_a) = 2 ((A - 1) sum_a k_a - (sum_a k_a)^2 + sum_a k_a^2)
     differing = 2.0 * ((owners - 1) * total - total.square() + kept.square().sum(1))
-    return -(magnitude * differing).mean(0) / max(owners * (owners - 1), 1)
+    return -(magnitude * differing).mean(0) / _ordered_pairs(pi)
 
 
 GroupLoss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -7,12 +7,14 @@ layer, `K` groups of `m` weights of all layers together, `P` patterns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import CDLL
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from k24_rllib import kernels
 from k24_rllib.checks import ConfigError
 from k24_rllib.sparsity.diversity import DIVERSITY_LOSSES
 from k24_rllib.sparsity.linear import SemiStructuredLinear
@@ -49,6 +51,7 @@ class JointPatterns(nn.Module):
         self.num_distinct, self.m = first.num_distinct, first.m
         self.sampling, self.estimator = first.sampling, first.estimator
         self._samples = first.rao_blackwell_samples
+        self._compiled = first.compiled and (first.n, first.m) == (2, 4)
         self._groups = [layer.out_features * layer.num_groups for layer in layers]  # of one owner
         index = torch.arange(len(layers)).repeat_interleave(torch.tensor(self._groups))
         legal = torch.cat([_legal(layer) for layer in layers], -1)
@@ -80,6 +83,9 @@ class JointPatterns(nn.Module):
             The weights `[A, J, I]` of each layer and, where patterns were drawn, the probabilities
             `pi = softmax(logits / tau)`, `[P, R, K]` with gradient, for `diversity`.
         """
+        library = self._library(layers[0].weight, explore)
+        if library is not None:
+            return self._compiled_weights(library, layers, explore)
         scores = torch.cat([layer.padded_scores().view(self.num_distinct, -1, self.m) for layer in layers], 1)
         scores = scores.movedim(-1, 0).contiguous()  # [m, R, K]: see `linear.py` on what CPU kernels are slow at
         if not explore:
@@ -98,6 +104,32 @@ class JointPatterns(nn.Module):
         if name == "weighted":
             magnitude = torch.cat([layer.group_magnitudes().flatten(1) for layer in layers], 1)  # [m, K]
         return DIVERSITY_LOSSES[name](probs, magnitude, self.patterns) @ self.share
+
+    def _library(self, like: Tensor, explore: bool) -> CDLL | None:
+        """Returns the compiled kernels where they can do it: 2:4, the method's own draw, on the CPU."""
+        own_draw = self.sampling == "tempered" and self.estimator == "straight_through"
+        if not self._compiled or not kernels.on_cpu(like) or (not own_draw if explore else torch.is_grad_enabled()):
+            return None
+        return kernels.library()
+
+    def _compiled_weights(
+        self, library: CDLL, layers: Sequence[SemiStructuredLinear], explore: bool
+    ) -> tuple[list[Tensor], Tensor | None]:
+        starts = [sum(self._groups[:i]) for i in range(len(layers))]
+        tensors = [
+            kernels.patterns.LayerTensors(
+                layer.weight, layer.tracker.value, layer.hetero_alpha, layer.temperature, start
+            )
+            for layer, start in zip(layers, starts, strict=True)
+        ]
+        if not explore:
+            weights = [kernels.patterns.most_likely(library, its) for its in tensors]
+            return [layer.for_each_owner(its) for layer, its in zip(layers, weights, strict=True)], None
+        draw = kernels.patterns.Draw.empty(torch.rand(self.num_distinct, sum(self._groups)))
+        parameters = [tensor for layer in layers for tensor in (layer.weight, layer.hetero_alpha)]
+        probs, *weights = _CompiledDraw.apply(library, tensors, draw, *parameters)
+        self._remember(layers, draw.probs, draw.drawn, draw.masks)
+        return [layer.for_each_owner(its) for layer, its in zip(layers, weights, strict=True)], probs
 
     def _normalise(self, scores: Tensor) -> Tensor:
         """Returns scores `[m, R, K]` scaled so that each group's pattern logits have zero mean and unit variance.
@@ -184,6 +216,30 @@ class _StraightThroughMasks(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (patterns,) = ctx.saved_tensors
         return (patterns @ grad.mT).view(ctx.shape), None, None
+
+
+class _CompiledDraw(torch.autograd.Function):
+    """`pi [P, R, K]` and each layer's weights `[R, J, I]`, with the gradient of `_StraightThroughMasks`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        library: CDLL,
+        layers: list[kernels.patterns.LayerTensors],
+        draw: kernels.patterns.Draw,
+        *parameters: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.library, ctx.layers, ctx.draw = library, layers, draw
+        ctx.set_materialize_grads(False)
+        return draw.probs.detach(), *(kernels.patterns.draw(library, layer, draw) for layer in layers)
+
+    @staticmethod
+    def backward(ctx: Any, grad_probs: Tensor | None, *grad_weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        grads: list[Tensor] = []
+        for layer, grad in zip(ctx.layers, grad_weights, strict=True):
+            its = torch.zeros_like(layer.alpha) if grad is None else grad
+            grads += kernels.patterns.draw_backward(ctx.library, layer, ctx.draw, its, grad_probs)
+        return None, None, None, *grads
 
 
 def _kind(layer: SemiStructuredLinear) -> tuple[int, int, int, str, str]:

@@ -49,6 +49,7 @@ class SemiStructuredLinear(MaskedLayer):
         temperature: `tau`; a high one makes draws uniform, a low one greedy (with `tempered`). Above 0.
         ema_momentum: Share of the old activation average that an update keeps.
         ema_per_owner: Whether each owner has an activation average of its own inputs, instead of one for all.
+        compiled: Whether compiled kernels may do what they can; see `k24_rllib.kernels`.
 
     Attributes:
         weight: `W [J, I]`.
@@ -82,6 +83,7 @@ class SemiStructuredLinear(MaskedLayer):
         temperature: float = 5.0,
         ema_momentum: float = 0.99,
         ema_per_owner: bool = False,
+        compiled: bool = True,
     ) -> None:
         super().__init__(in_features, out_features, num_masks, bias=bias)
         self.m = int(check_number("m", m, low=2, integer=True))
@@ -91,6 +93,7 @@ class SemiStructuredLinear(MaskedLayer):
         self.rao_blackwell_samples = int(
             check_number("rao_blackwell_samples", rao_blackwell_samples, low=1, integer=True)
         )
+        self.compiled = compiled
         self.fixed: bool = check_choice("masks", masks, MASKS) == "fixed_random"
         self.num_distinct = 1 if check_bool("shared_mask", shared_mask) else num_masks
         if check_bool("ema_per_owner", ema_per_owner) and shared_mask:
@@ -100,7 +103,7 @@ class SemiStructuredLinear(MaskedLayer):
         self.num_choice_groups = self.num_groups - (0 < ragged <= n)
         self._padding = self.num_groups * m - in_features
         self.hetero_alpha = nn.Parameter(torch.randn(self.num_distinct, out_features, in_features) * ALPHA_STD)
-        self.tracker = EMAActivationTracker(in_features, ema_momentum, num_masks if ema_per_owner else None)
+        self.tracker = EMAActivationTracker(in_features, ema_momentum, num_masks if ema_per_owner else None, compiled)
         self.register_buffer("temperature", torch.tensor(1.0))
         self.set_temperature(temperature)
         self.register_buffer("selection_rate", torch.full(self.hetero_alpha.shape, n / m))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from k24_rllib import kernels
 from k24_rllib.checks import check_number
 
 
@@ -20,6 +21,7 @@ class EMAActivationTracker(nn.Module):
         num_features: `I`.
         momentum: Share of the old value that an update keeps; higher is smoother and slower.
         num_owners: Keeps an average per owner, of this many; None keeps one for all.
+        compiled: Whether a compiled kernel may sum; see `k24_rllib.kernels`.
 
     Attributes:
         value: `E`, `[I]` or `[A, I]`; 1 before the first update.
@@ -28,9 +30,13 @@ class EMAActivationTracker(nn.Module):
     value: Tensor
     initialised: Tensor
 
-    def __init__(self, num_features: int, momentum: float = 0.99, num_owners: int | None = None) -> None:
+    def __init__(
+        self, num_features: int, momentum: float = 0.99, num_owners: int | None = None, compiled: bool = True
+    ) -> None:
         super().__init__()
         check_number("ema_momentum", momentum, low=0.0, high=1.0)
+        self._compiled = compiled
+        self._momentum = torch.tensor(float(momentum))
         self.momentum = momentum
         self.num_owners = num_owners
         kept_apart = () if num_owners is None else (num_owners,)
@@ -54,6 +60,12 @@ class EMAActivationTracker(nn.Module):
             return
         real = x.new_ones(()) if valid is None else valid.to(x.dtype)
         real = real.expand(x.shape[:-1])
+        library = kernels.library() if self._compiled and self.num_owners is None and kernels.on_cpu(x) else None
+        if library is not None:
+            self.value, self.initialised = kernels.patterns.input_scale(
+                library, x, real, self._momentum, self.value, self.initialised
+            )
+            return
         if self.num_owners is None:
             real = real.reshape(-1)  # [rows]
             total, count = real @ x.abs().reshape(-1, x.shape[-1]), real.sum()

@@ -1,12 +1,10 @@
 """Our GRU against `nn.GRU`, which is its specification."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
-from k24_rllib.models import gru_native
+from k24_rllib import kernels
 from k24_rllib.models.gru import GRU
 
 STEPS, ROWS, SIZE, HIDDEN = 7, 5, 6, 9
@@ -39,7 +37,7 @@ def test_states_and_every_gradient_are_those_of_nn_gru(steps: int) -> None:
 @pytest.mark.parametrize("rows", [1, 6, 13])
 def test_the_compiled_recurrence_computes_the_same(size: int, rows: int) -> None:
     """Columns and rows that fill the kernel's blocks and such that do not, against float64."""
-    if gru_native.gru_library() is None:
+    if kernels.library() is None:
         pytest.skip("no C compiler here")
     torch.manual_seed(0)
     compiled, exact = GRU(SIZE, size), nn.GRU(SIZE, size).double()
@@ -64,38 +62,6 @@ def test_large_inputs_saturate_and_stay_finite() -> None:
     states.sum().backward()
     assert states.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in cell.parameters())
-
-
-@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
-def test_without_a_working_compiler_pytorch_does_it(compiler: str, monkeypatch, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    cell, plain = GRU(SIZE, 16), GRU(SIZE, 16, compiled=False)
-    plain.load_state_dict(cell.state_dict())
-    x, hidden = torch.randn(STEPS, ROWS, SIZE), torch.zeros(1, ROWS, 16)
-    monkeypatch.setenv("CC", compiler)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    gru_native.gru_library.cache_clear()
-    try:
-        assert gru_native.gru_library() is None
-        torch.testing.assert_close(cell(x, hidden), plain(x, hidden), rtol=0, atol=0)
-    finally:
-        gru_native.gru_library.cache_clear()
-
-
-def test_it_is_compiled_once(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    gru_native.gru_library.cache_clear()
-    try:
-        if gru_native.gru_library() is None:
-            pytest.skip("no C compiler here")
-        (library,) = tmp_path.glob("k24_rllib/gru-*.so")
-        written = library.stat().st_mtime_ns
-        gru_native.gru_library.cache_clear()
-        gru_native.gru_library()
-        assert library.stat().st_mtime_ns == written
-        assert list((tmp_path / "k24_rllib").iterdir()) == [library]
-    finally:
-        gru_native.gru_library.cache_clear()
 
 
 def test_without_gradients_the_states_are_the_same() -> None:

@@ -1,50 +1,14 @@
-/* The recurrence of a GRU over time, forward and back: what `k24_rllib/models/gru.py` computes step by step in PyTorch.
+/* The recurrence of a GRU over time, forward and back: what `models/gru.py` computes step by step in PyTorch.
 
    Rows (an agent's episode each) do not depend on one another, so a few rows at a time are taken through all time
-   steps, with their state in registers or the first cache. Plain C with GCC's vector extension, which Clang knows too.
+   steps, with their state in registers or the first cache.
 
    Shapes: T time steps, R rows, H hidden size, a multiple of 16. Gates lie side by side: reset, update, new. */
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
-#define LANES 16
 #define ROWS 6          /* rows taken together: ROWS x COLUMNS sums fill the registers of AVX-512 */
 #define COLUMNS 4       /* vectors of columns taken together */
-
-typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t)), aligned(4), may_alias));
-
-static inline vec load(const float *p) { return *(const vec *)p; }
-static inline void store(float *p, vec v) { *(vec *)p = v; }
-static inline vec all(float x) { return x - (vec){0}; }
-
-static inline vec pick(ivec mask, vec yes, vec no) {
-    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
-}
-
-/* e^x to float's precision: x = n ln 2 + r, a polynomial in r, and n in the exponent's bits. */
-static inline vec exponential(vec x) {
-    x = pick(x > 87.0f, all(87.0f), x);
-    x = pick(x < -87.0f, all(-87.0f), x);
-    const float round_to_integer = 12582912.0f; /* 1.5 * 2^23 */
-    vec shifted = x * 1.44269504f + round_to_integer;
-    vec n = shifted - round_to_integer;
-    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    ivec exponent = ((ivec)shifted - (ivec)all(round_to_integer) + 127) << 23;
-    return p * (vec)exponent;
-}
-
-static inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
-static inline vec tangent(vec x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
 
 /* out[i] += left[i] @ right for up to ROWS rows: left [rows, K], right [K, N], N a multiple of 16. */
 #define PRODUCT(NAME, M)                                                                                              \

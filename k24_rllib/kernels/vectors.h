@@ -1,0 +1,48 @@
+/* Vectors of 16 floats in GCC's vector extension, which Clang knows too: the compiler makes of them what the processor
+   has. */
+
+#ifndef K24_VECTORS_H
+#define K24_VECTORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+
+typedef float vec __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(LANES * sizeof(int32_t)), aligned(4), may_alias));
+
+static inline vec load(const float *p) { return *(const vec *)p; }
+static inline void store(float *p, vec v) { *(vec *)p = v; }
+static inline vec all(float x) { return x - (vec){0}; }
+
+static inline vec pick(ivec mask, vec yes, vec no) {
+    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+}
+
+static inline vec larger(vec a, vec b) { return pick(a > b, a, b); }
+
+/* e^x to float's precision: x = n ln 2 + r, a polynomial in r, and n in the exponent's bits. */
+static inline vec exponential(vec x) {
+    x = pick(x > 87.0f, all(87.0f), x);
+    x = pick(x < -87.0f, all(-87.0f), x);
+    const float round_to_integer = 12582912.0f; /* 1.5 * 2^23 */
+    vec shifted = x * 1.44269504f + round_to_integer;
+    vec n = shifted - round_to_integer;
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    ivec exponent = ((ivec)shifted - (ivec)all(round_to_integer) + 127) << 23;
+    return p * (vec)exponent;
+}
+
+static inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
+static inline vec tangent(vec x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
+
+#endif
