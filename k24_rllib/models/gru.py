@@ -50,7 +50,7 @@ class GRU(nn.GRU):
         Returns:
             The states after each step `[T, R, H]` and the last of them `[1, R, H]`.
         """
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(x, hidden)
         parameters = self.parameters_in_order()
         fits = kernels.on_cpu(x) and self.hidden_size % kernels.gru.LANES == 0

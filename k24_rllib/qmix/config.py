@@ -100,6 +100,7 @@ class QMixConfig(AlgorithmConfig):
         self.torch_num_threads = 1
         self.matmul_precision = "auto"
         self.compile_kernels = True
+        self.mixed_precision = False
 
     def training(
         self,
@@ -128,6 +129,7 @@ class QMixConfig(AlgorithmConfig):
         torch_num_threads: int = NotProvided,
         matmul_precision: str = NotProvided,
         compile_kernels: bool = NotProvided,
+        mixed_precision: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets how QMIX learns.
@@ -168,6 +170,8 @@ class QMixConfig(AlgorithmConfig):
                 `medium` (bfloat16 where the hardware has it), or `auto`: float32, by the library that is faster here.
             compile_kernels: Whether the GRU's recurrence and the draw of 2:4 patterns are compiled for the CPU, where
                 there is a C compiler (a second or two, once for each machine). PyTorch computes the same, slower.
+            mixed_precision: Whether the learner's forward passes multiply in bfloat16 on a GPU; patterns, losses and
+                weights stay float32. Faster for wide networks, with values to two or three digits. No effect on a CPU.
             **kwargs: RLlib's own training settings: `lr` (a number, or points `[[0, lr], [step, lr], ...]` between
                 which it moves linearly), `gamma`, `grad_clip` (gradient norm), `train_batch_size` (here in episodes),
                 `model`.
@@ -276,6 +280,7 @@ class QMixConfig(AlgorithmConfig):
         check_number("rollouts_ahead", self.rollouts_ahead, low=0, integer=True)
         check_number("torch_num_threads", self.torch_num_threads, low=1, integer=True)
         check_bool("compile_kernels", self.compile_kernels)
+        check_bool("mixed_precision", self.mixed_precision)
         check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
         for key in ("evaluation_duration", "evaluation_interval"):
             value = getattr(self, key)

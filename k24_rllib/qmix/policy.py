@@ -102,6 +102,8 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         self.target_model.requires_grad_(False)
         self._follower = TargetFollower(self.model, self.target_model)
         self._parameters = list(self.model.parameters())
+        mixed = config["mixed_precision"] and self.device.type == "cuda"
+        self._precision = torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
         self.reward_moments = RunningMoments()
         self._loss_initialized = True
 
@@ -177,24 +179,34 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         """Returns the online network's action values `[T+1, B, N, U]`, with gradient."""
         agent = self.model.agent
         hidden = agent.initial_hidden(batch.actions.shape[1])
-        q, _ = agent.unroll(batch.inputs, hidden, weights, real=batch.observed)
-        return q.permute(1, 2, 0, 3)
+        with self._precision:
+            q, _ = agent.unroll(batch.inputs, hidden, weights, real=batch.observed)
+        return q.float().permute(1, 2, 0, 3)
+
+    def joint_values(self, model: TeamRNNModel, chosen_q: Tensor, state: Tensor) -> Tensor:
+        """Returns the mixer's values `[T, B, K]` of the agents' chosen ones `[T, B, N]` in states `[T, B, S]`."""
+        with self._precision:
+            values: Tensor = model.mixer(chosen_q, state)
+        return values.float()
 
     @torch.no_grad()
     def target_values(self, batch: TrainBatch, online_q: Tensor) -> Tensor:
         """Returns the target network's values of the next steps, `[T, B, K]`, at the online network's best actions."""
         agent = self.target_model.agent
         hidden = agent.initial_hidden(batch.actions.shape[1])
-        q, _ = agent.unroll(batch.inputs, hidden, agent.agent_weights(explore=False))
+        weights = agent.agent_weights(explore=False)  # patterns are scored in float32, whatever multiplies them
+        with self._precision:
+            q, _ = agent.unroll(batch.inputs, hidden, weights)
         best = greedy_actions(online_q[1:].detach(), _some_available(batch.available[1:]))
-        values: Tensor = self.target_model.mixer(chosen_values(q.permute(1, 2, 0, 3)[1:], best), batch.state[1:])
-        return values
+        chosen = chosen_values(q.float().permute(1, 2, 0, 3)[1:], best)
+        return self.joint_values(self.target_model, chosen, batch.state[1:])
 
     def loss(self, model: TeamRNNModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
         """Returns the loss of a batch; its parts are left in `self.stats` as tensors, unread."""
         weights = model.agent.agent_weights(explore=True)  # masks drawn anew, once per update
         online_q = self.online_values(train_batch, weights)
-        chosen = model.mixer(chosen_values(online_q[:-1], train_batch.actions), train_batch.state[:-1])
+        chosen_q = chosen_values(online_q[:-1], train_batch.actions)
+        chosen = self.joint_values(model, chosen_q, train_batch.state[:-1])
         targets = td_targets(
             train_batch.rewards,
             train_batch.terminated,

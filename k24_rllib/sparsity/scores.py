@@ -66,6 +66,10 @@ class EMAActivationTracker(nn.Module):
                 library, x, real, self._momentum, self.value, self.initialised
             )
             return
+        with torch.autocast(x.device.type, enabled=False):  # sums over thousands of rows, which bfloat16 cannot hold
+            self._update(x.to(self.value.dtype), real.to(self.value.dtype), owners)
+
+    def _update(self, x: Tensor, real: Tensor, owners: Tensor | None) -> None:
         if self.num_owners is None:
             real = real.reshape(-1)  # [rows]
             total, count = real @ x.abs().reshape(-1, x.shape[-1]), real.sum()
