@@ -132,19 +132,11 @@ class TeamAgent(nn.Module):
         if isinstance(self.middle, MaskedLayer):
             x = apply(self.middle, x).relu_()
         else:
-            x, hidden = self._recur(self.middle, x.view(agents, steps, rows, -1), hidden)
+            states, hidden = self.middle.unroll(x.view(agents, steps, rows, -1), hidden)
+            x = states.reshape(agents, steps * rows, -1)
         x = apply(self.fc2, x).relu_()
         x = apply(self.fc3, x).relu_()
         return apply(self.fc4, x).view(agents, steps, rows, -1), hidden
-
-    @staticmethod
-    def _recur(cell: GRU, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the shared GRU over `x [N, T, B, H]`; returns `[N, T*B, H]` and the last hidden state `[N, B, H]`."""
-        agents, steps, rows, size = x.shape
-        by_time = x.transpose(0, 1).reshape(steps, agents * rows, size)  # [T, N*B, H]
-        states, last = cell(by_time, hidden.reshape(1, agents * rows, size))
-        by_agent = states.view(steps, agents, rows, size).transpose(0, 1)  # [N, T, B, H]
-        return by_agent.reshape(agents, steps * rows, size), last.view(agents, rows, size)
 
 
 def agent_inputs(obs: Tensor, last_actions: Tensor | None, *, agent_id: bool, num_actions: int) -> Tensor:
