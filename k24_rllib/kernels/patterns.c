@@ -46,22 +46,43 @@ static void set_shape(Shape *shape, size_t first, size_t count, size_t I, size_t
     }
 }
 
+/* Columns of sixteen groups that lie one after the other, and back. */
+static inline void split_columns(vec out[M], const float *p) {
+    vec a = load(p), b = load(p + LANES), c = load(p + 2 * LANES), d = load(p + 3 * LANES);
+    vec even_ab = EVEN(a, b), odd_ab = ODD(a, b), even_cd = EVEN(c, d), odd_cd = ODD(c, d);
+    out[0] = EVEN(even_ab, even_cd);
+    out[1] = EVEN(odd_ab, odd_cd);
+    out[2] = ODD(even_ab, even_cd);
+    out[3] = ODD(odd_ab, odd_cd);
+}
+
+static inline void join_columns(float *p, const vec in[M]) {
+    vec low_even = LOW(in[0], in[2]), high_even = HIGH(in[0], in[2]);
+    vec low_odd = LOW(in[1], in[3]), high_odd = HIGH(in[1], in[3]);
+    store(p, LOW(low_even, low_odd));
+    store(p + LANES, HIGH(low_even, low_odd));
+    store(p + 2 * LANES, LOW(high_even, high_odd));
+    store(p + 3 * LANES, HIGH(high_even, high_odd));
+}
+
 static inline void gather(vec out[M], const float *matrix, size_t first, size_t count, size_t I, size_t G) {
-    float lanes[M][LANES] = {{0}};
     if (I % M == 0 && count == LANES) {
-        const float *p = matrix + M * first;
-        for (int lane = 0; lane < LANES; lane++)
-            for (int c = 0; c < M; c++) lanes[c][lane] = p[M * lane + c];
-    } else {
-        for (size_t lane = 0; lane < count; lane++) {
-            size_t row = (first + lane) / G, from = M * ((first + lane) % G);
-            for (size_t c = 0; c < M && from + c < I; c++) lanes[c][lane] = matrix[row * I + from + c];
-        }
+        split_columns(out, matrix + M * first);
+        return;
+    }
+    float lanes[M][LANES] = {{0}};
+    for (size_t lane = 0; lane < count; lane++) {
+        size_t row = (first + lane) / G, from = M * ((first + lane) % G);
+        for (size_t c = 0; c < M && from + c < I; c++) lanes[c][lane] = matrix[row * I + from + c];
     }
     for (int c = 0; c < M; c++) out[c] = load(lanes[c]);
 }
 
 static inline void gather_columns(vec out[M], const float *of_columns, size_t first, size_t count, size_t I, size_t G) {
+    if (I % M == 0 && first % G + LANES <= G && count == LANES) {
+        split_columns(out, of_columns + M * (first % G));
+        return;
+    }
     float lanes[M][LANES] = {{0}};
     for (size_t lane = 0; lane < count; lane++) {
         size_t from = M * ((first + lane) % G);
@@ -72,9 +93,7 @@ static inline void gather_columns(vec out[M], const float *of_columns, size_t fi
 
 static inline void scatter(float *matrix, vec values[M], size_t first, size_t count, size_t I, size_t G) {
     if (I % M == 0 && count == LANES) {
-        float *p = matrix + M * first;
-        for (int lane = 0; lane < LANES; lane++)
-            for (int c = 0; c < M; c++) p[M * lane + c] = values[c][lane];
+        join_columns(matrix + M * first, values);
         return;
     }
     for (size_t lane = 0; lane < count; lane++) {
@@ -216,11 +235,13 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
                 kept[FIRST[p]] |= is;
                 kept[SECOND[p]] |= is;
             }
-            for (size_t lane = 0; lane < count; lane++) {
-                drawn[at + lane] = index[lane];
-                for (int c = 0; c < M; c++) masks[M * (at + lane) + c] = (float)-kept[c][lane];
+            vec ones[M];
+            for (size_t lane = 0; lane < count; lane++) drawn[at + lane] = index[lane];
+            for (int c = 0; c < M; c++) {
+                ones[c] = pick(kept[c], all(1.0f), all(0.0f));
+                w[c] = pick(kept[c], w[c], all(0.0f));
             }
-            for (int c = 0; c < M; c++) w[c] = pick(kept[c], w[c], all(0.0f));
+            scatter(masks + M * at, ones, 0, count, M, 1);
             scatter(weights + r * J * I, w, first, count, I, layer.G);
         }
 }

@@ -115,14 +115,13 @@ class _CompiledUnroll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh = ctx.saved_tensors
-        agents, steps, rows, size = grad_states.shape
+        size = grad_states.shape[-1]
         grads = kernels.gru.backward(ctx.library, grad_states, w_hh, ctx.unrolled)
         flat = grads.view(-1, 4 * size)  # by the inputs' share of new, reset, update, the state's share of new
-        grad_gates, grad_share = flat[:, : 3 * size], grads.view(agents, steps * rows, 4 * size)[..., size:]
+        grad_gates, grad_share = flat[:, : 3 * size], flat[:, size:]
         grad_x = (grad_gates @ w_ih.roll(size, 0)).view_as(x) if ctx.needs_input_grad[1] else None
         grad_w_ih = (grad_gates.mT @ x.reshape(-1, x.shape[-1])).roll(-size, 0)
-        before = ctx.unrolled.states[:, :-1].reshape(agents, steps * rows, size)
-        grad_w_hh = (grad_share.mT @ before).sum(0)
+        grad_w_hh = grad_share.mT @ ctx.unrolled.states[:, :-1].reshape(-1, size)
         sums = flat.sum(0)
         return None, grad_x, None, grad_w_ih, grad_w_hh, sums[: 3 * size].roll(-size), sums[size:]
 

@@ -216,9 +216,10 @@ class AdaptiveDiversityCoefficient(nn.Module):
 
         Where either mean is zero the ratio says nothing and the coefficient is `div_coef`.
         """
-        losses = torch.stack((td_loss.detach(), div_loss.detach())).to(self.history.dtype)
+        losses = torch.stack((td_loss, div_loss)).to(self.history.dtype)
         self.history.index_copy_(1, self.count % self.window, losses.unsqueeze(1))
         self.count += 1
-        td, div = self.history.sum(1)  # both over as many updates, so the ratio of sums is the ratio of means
-        ratio = torch.where((td == 0) | (div == 0), 1.0, td / div)
-        return (self.div_coef * ratio).abs()
+        sums = self.history.sum(1)  # both over as many updates, so the ratio of sums is the ratio of means
+        td, div = sums.unbind()
+        ratio = (td / div).masked_fill_((sums == 0).any(), 1.0)
+        return ratio.mul_(self.div_coef).abs_()
