@@ -11,7 +11,7 @@ PyTorch's order: reset, update, new.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import CDLL
 from typing import Any
@@ -60,6 +60,36 @@ class GRU(nn.GRU):
         else:
             states = _forward(x, hidden[0], *parameters, library)[0][1:]
         return states, states[-1:]
+
+
+class IndependentGRU(nn.Module):
+    """A GRU for each mask owner, nothing shared.
+
+    Args:
+        input_size: `I`.
+        hidden_size: `H`.
+        num_masks: Owners.
+        compiled: See `GRU`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_masks: int, compiled: bool = True) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList(GRU(input_size, hidden_size, compiled) for _ in range(num_masks))
+
+    def forward(self, x: Tensor, hidden: Tensor, owners: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Runs every agent over time through its owner's GRU.
+
+        Args:
+            x: `[N, T, B, I]`, agents first.
+            hidden: `[N, B, H]`.
+            owners: Each agent's mask owner.
+
+        Returns:
+            The states after each step `[N, T, B, H]` and the last of them `[N, B, H]`.
+        """
+        agents = [self.cells[owner](x[n], hidden[n : n + 1]) for n, owner in enumerate(owners)]
+        states, last = zip(*agents, strict=True)
+        return torch.stack(states), torch.cat(last)
 
 
 def _forward(

@@ -11,7 +11,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
-from k24_rllib.models import MIXERS, MODEL_NAME
+from k24_rllib.models import LAYERS, MIXERS, MODEL_NAME
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
 from k24_rllib.qmix.rollout import QMixRolloutWorker
 
@@ -88,6 +88,7 @@ class QMixConfig(AlgorithmConfig):
         # The network.
         self.hidden_dim = 64
         self.recurrent = True
+        self.independent_networks = False
         self.agent_id_input = True
         self.last_action_input = False
         self.mixer = "qmix"
@@ -119,6 +120,7 @@ class QMixConfig(AlgorithmConfig):
         epsilon_timesteps: int = NotProvided,
         hidden_dim: int = NotProvided,
         recurrent: bool = NotProvided,
+        independent_networks: bool = NotProvided,
         agent_id_input: bool = NotProvided,
         last_action_input: bool = NotProvided,
         mixer: str = NotProvided,
@@ -154,6 +156,8 @@ class QMixConfig(AlgorithmConfig):
             epsilon_timesteps: Environment steps over which it falls linearly.
             hidden_dim: Width of the agents' layers.
             recurrent: Whether the agents have a GRU; a fully connected layer takes its place otherwise.
+            independent_networks: Whether each agent (mask owner) has a network of its own instead of a shared one:
+                a baseline of as many times the weights, which learn from their own agent alone. The mixer stays one.
             agent_id_input: Whether agents see a one-hot id, which lets a shared network treat them differently.
             last_action_input: Whether agents see their previous action.
             mixer: `qmix`, `vdn` or `independent`.
@@ -200,6 +204,12 @@ class QMixConfig(AlgorithmConfig):
         known = self.known_keys()
         for key, value in settings.items():
             if key not in known:
+                elsewhere = self._algorithms_with(key)
+                if elsewhere:
+                    expected = " or ".join(f"run: {name}" for name in elsewhere)
+                    raise ConfigError(
+                        f"unknown config key {key!r} of {self.algo_name}: got {value!r}, expected it with {expected}"
+                    )
                 raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
             self._check_type(key, value)
         if settings.get("framework", "torch") != "torch":
@@ -215,6 +225,17 @@ class QMixConfig(AlgorithmConfig):
     def known_keys(self) -> set[str]:
         """Returns the keys that a YAML file's `config` may hold."""
         return {key for key in self.to_dict() if not key.startswith("_")} | set(_ALIASES) | {"framework", "env"}
+
+    @staticmethod
+    def _algorithms_with(key: str) -> list[str]:
+        """Returns the names of this package's algorithms, of those imported, that know a key."""
+        found, classes = [], [QMixConfig]
+        while classes:
+            config_class = classes.pop()
+            classes += config_class.__subclasses__()
+            if config_class.__module__.startswith("k24_rllib.") and key in (config := config_class()).known_keys():
+                found.append(config.algo_name)
+        return sorted(found)
 
     def _check_type(self, key: str, value: Any) -> None:
         """Checks `value` against the type of the key's default, where that tells anything."""
@@ -268,8 +289,14 @@ class QMixConfig(AlgorithmConfig):
     def _check_network(self) -> None:
         for key in ("hidden_dim", "mixing_embed_dim", "hypernet_dim"):
             check_number(key, getattr(self, key), low=1, integer=True)
-        for key in ("recurrent", "agent_id_input", "last_action_input"):
+        for key in ("recurrent", "independent_networks", "agent_id_input", "last_action_input"):
             check_bool(key, getattr(self, key))
+        check_choice("layer", self.layer, LAYERS)
+        if self.independent_networks and self.layer != "dense":
+            raise ConfigError(
+                f"independent_networks: got true with layer {self.layer!r}, expected it with run: QMix (or false): "
+                f"the agents of {self.algo_name} share weights"
+            )
         check_choice("mixer", self.mixer, MIXERS)
         check_number("mixer_init_scale", self.mixer_init_scale, above=0.0)
 
@@ -304,7 +331,7 @@ class QMixConfig(AlgorithmConfig):
     def model_options(self) -> dict[str, Any]:
         """Returns the `custom_model_config` of the model; a subclass adds its layer's options."""
         own = {
-            "layer": self.layer,
+            "layer": "independent" if self.independent_networks else self.layer,
             "hidden_dim": self.hidden_dim,
             "recurrent": self.recurrent,
             "compile_kernels": self.compile_kernels,
