@@ -1,5 +1,6 @@
-"""What changes while K-2:4 trains: one small RLlib callback each, replaceable one by one."""
+"""What changes while an algorithm trains: one small RLlib callback each, replaceable one by one."""
 
+from k24_rllib.callbacks.kaleidoscope_reset import KaleidoscopeResetCallback
 from k24_rllib.callbacks.temperature import TemperatureCallback
 
-__all__ = ["TemperatureCallback"]
+__all__ = ["KaleidoscopeResetCallback", "TemperatureCallback"]
