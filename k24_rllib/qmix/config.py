@@ -11,7 +11,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
-from k24_rllib.models import LAYERS, MIXERS, MODEL_NAME
+from k24_rllib.models import MIXERS, MODEL_NAME
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
 from k24_rllib.qmix.rollout import QMixRolloutWorker
 
@@ -45,6 +45,7 @@ class QMixConfig(AlgorithmConfig):
 
             algo_class = QMix
         super().__init__(algo_class=algo_class)
+        self._given: tuple[str, ...] = ()
         # The old API stack is what TorchModelV2, TorchPolicyV2 and RolloutWorker belong to. (Set here rather than with
         # api_stack(), which warns that RLlib's exploration is not configured; QMIX brings its own.)
         self.enable_rl_module_and_learner = False
@@ -189,6 +190,14 @@ class QMixConfig(AlgorithmConfig):
         for name, value in arguments.items():
             if value is not NotProvided and name not in ("self", "kwargs", "__class__"):
                 setattr(self, name, value)
+                self._given += (name,)
+
+    def is_given(self, key: str) -> bool:
+        """Returns whether the user set `key`: in a file, through a method of this class, or to a new value.
+
+        What contradicts a value that was merely not thought of need not be refused.
+        """
+        return key in self._given or getattr(self, key) != getattr(type(self)(), key)
 
     # --- reading a file's or a dict's settings
 
@@ -212,6 +221,7 @@ class QMixConfig(AlgorithmConfig):
                     )
                 raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
             self._check_type(key, value)
+        self._given += tuple(settings)
         if settings.get("framework", "torch") != "torch":
             raise ConfigError(f"framework: got {settings['framework']!r}, expected 'torch'")
         self.update_from_dict(dict(settings))
@@ -291,11 +301,10 @@ class QMixConfig(AlgorithmConfig):
             check_number(key, getattr(self, key), low=1, integer=True)
         for key in ("recurrent", "independent_networks", "agent_id_input", "last_action_input"):
             check_bool(key, getattr(self, key))
-        check_choice("layer", self.layer, LAYERS)
         if self.independent_networks and self.layer != "dense":
             raise ConfigError(
-                f"independent_networks: got true with layer {self.layer!r}, expected it with run: QMix (or false): "
-                f"the agents of {self.algo_name} share weights"
+                f"independent_networks: got true with run: {self.algo_name}, expected it with run: QMix: the agents of "
+                f"{self.algo_name} share weights"
             )
         check_choice("mixer", self.mixer, MIXERS)
         check_number("mixer_init_scale", self.mixer_init_scale, above=0.0)
@@ -372,12 +381,17 @@ def _given(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
 def with_method_callbacks(
     user: type[RLlibCallback] | list[type[RLlibCallback]], method: tuple[type[RLlibCallback], ...]
 ) -> type[RLlibCallback]:
-    """Returns one callback class that runs the user's callbacks and the algorithm's; asking twice changes nothing."""
+    """Returns one callback class that runs the user's callbacks and then the algorithm's, in their order.
+
+    A user's subclass of one of the algorithm's takes its place. Asking twice changes nothing.
+    """
     given = list(user) if isinstance(user, list | tuple) else [user]
     parts = [part for cls in given for part in getattr(cls, "parts", (cls,))]
-    missing = [cls for cls in method if not any(issubclass(part, cls) for part in parts)]
-    if not missing and len(given) == 1:
+    ordered = [part for part in parts if not issubclass(part, method)]
+    for cls in method:
+        in_its_place = [part for part in parts if issubclass(part, cls)] or [cls]
+        ordered += [part for part in in_its_place if part not in ordered]
+    if len(given) == 1 and ordered == list(getattr(given[0], "parts", given)):
         return given[0]
-    parts += missing
-    combined: type[RLlibCallback] = type("CombinedCallbacks", (combine_callbacks(parts),), {"parts": tuple(parts)})
+    combined: type[RLlibCallback] = type("CombinedCallbacks", (combine_callbacks(ordered),), {"parts": tuple(ordered)})
     return combined
