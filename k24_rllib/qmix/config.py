@@ -11,7 +11,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
-from k24_rllib.models import LAYERS, MIXERS, MODEL_NAME
+from k24_rllib.models import MIXERS, MODEL_NAME
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
 from k24_rllib.qmix.rollout import QMixRolloutWorker
 
@@ -291,11 +291,10 @@ class QMixConfig(AlgorithmConfig):
             check_number(key, getattr(self, key), low=1, integer=True)
         for key in ("recurrent", "independent_networks", "agent_id_input", "last_action_input"):
             check_bool(key, getattr(self, key))
-        check_choice("layer", self.layer, LAYERS)
         if self.independent_networks and self.layer != "dense":
             raise ConfigError(
-                f"independent_networks: got true with layer {self.layer!r}, expected it with run: QMix (or false): "
-                f"the agents of {self.algo_name} share weights"
+                f"independent_networks: got true with run: {self.algo_name}, expected it with run: QMix: the agents of "
+                f"{self.algo_name} share weights"
             )
         check_choice("mixer", self.mixer, MIXERS)
         check_number("mixer_init_scale", self.mixer_init_scale, above=0.0)

@@ -132,7 +132,6 @@ def test_impossible_settings_are_named(small, change: dict, message: str) -> Non
         (KaleidoscopeQMixConfig, {"independent_networks": True}, ["independent_networks: got true", "run: QMix"]),
         (K24QMixConfig, {"independent_networks": True}, ["independent_networks: got true", "run: QMix"]),
         (QMixConfig, {"independent_networks": "yes"}, ["independent_networks: got 'yes'"]),
-        (QMixConfig, {"layer": "densee"}, ["layer: got 'densee'", "did you mean 'dense'"]),
     ],
     ids=str,
 )
