@@ -26,8 +26,6 @@ from k24_rllib.sparsity import (
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_RESET_INTERVAL = 200_000
-
 
 class KaleidoscopeQMixConfig(QMixConfig):
     """Configuration of `KaleidoscopeQMix`: QMIX's own, and the method's under `kaleidoscope()`.
@@ -51,7 +49,7 @@ class KaleidoscopeQMixConfig(QMixConfig):
         self.div_coef = 0.5
         self.div_window = 100
         self.div_layer_weights = None
-        self.reset_interval = DEFAULT_RESET_INTERVAL
+        self.reset_interval = 200_000
         self.reset_fraction = 0.1
 
     def kaleidoscope(
@@ -115,7 +113,7 @@ class KaleidoscopeQMixConfig(QMixConfig):
             return
         interval = check_number("reset_interval", self.reset_interval, low=0, integer=True)
         total = self.total_env_steps or DEFAULT_TOTAL_ENV_STEPS
-        if interval > total and interval != DEFAULT_RESET_INTERVAL:
+        if interval > total and self.is_given("reset_interval"):
             raise ConfigError(
                 f"reset_interval: got {interval} with total_env_steps {total}, expected at most the run's length"
             )

@@ -23,6 +23,64 @@ def numbers(agents: int, hidden: int, features: int, actions: int) -> tuple[int,
     return sum(i * j + j for i, j in layers), 2 * 3 * hidden * (hidden + 1)
 
 
+def masks(policy) -> list[torch.Tensor]:
+    return [layer.masks(explore=False).clone() for layer in policy.masked_layers()]
+
+
+def learn(policy, episodes, steps=(0, 40, 80, 120, 160, 200)) -> None:
+    """Makes updates over a whole run: with resets, where there are any, and finetuning at its end."""
+    for step in steps:
+        policy.global_timestep = step
+        policy.learn_on_batch(episodes)
+
+
+@pytest.mark.parametrize("network", ["model", "target_model"])
+def test_fixed_masks_never_change_while_weights_do(small, bare_policy, network: str) -> None:
+    config = small(K24QMixConfig()).training(lr=1e-2).k24(total_env_steps=200, masks="fixed_random", div_coef=0.0)
+    policy, episodes = bare_policy(config)
+    layers = getattr(policy, network).agent.semi_structured_layers()
+    kept = [layer.masks(explore=True).clone() for layer in layers]
+    weights = [layer.weight.detach().clone() for layer in layers]
+    alphas = [layer.hetero_alpha.detach().clone() for layer in layers]
+    learn(policy, episodes)
+    policy.update_target()
+    for layer, mask, weight, alpha in zip(layers, kept, weights, alphas, strict=True):
+        assert torch.equal(layer.masks(explore=True), mask)
+        assert torch.equal(layer.hetero_alpha, alpha)
+        moved = layer.weight != weight
+        assert moved.any()
+        assert not (moved & ~mask.any(0).bool()).any()  # what nobody keeps gets no gradient
+    differ = [not torch.equal(mask[0], mask[1]) for mask in kept]
+    assert all(differ)
+
+
+def test_fixed_masks_are_the_same_after_a_checkpoint(small, bare_policy) -> None:
+    config = small(K24QMixConfig()).k24(total_env_steps=200, masks="fixed_random", div_coef=0.0)
+    policy, episodes = bare_policy(config)
+    other, _ = bare_policy(config, seed=5)
+    assert any(not torch.equal(mine, its) for mine, its in zip(masks(policy), masks(other), strict=True))
+    other.set_state(policy.get_state())
+    for _ in range(2):
+        for each in (policy, other):
+            each.learn_on_batch(episodes)
+    for name, value in policy.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], value), name
+
+
+def test_a_shared_mask_is_one_mask_for_all_and_is_learned(small, bare_policy) -> None:
+    config = small(K24QMixConfig()).training(lr=5e-2).k24(total_env_steps=1000, shared_mask=True, div_coef=0.0)
+    policy, episodes = bare_policy(config)
+    before = masks(policy)
+    for step in range(0, 400, 20):
+        learn(policy, episodes, (step,))
+        drawn = policy.model.agent.agent_weights(explore=True).layers
+        for weights in drawn:
+            assert torch.equal(weights[0], weights[1])
+    assert all(layer.hetero_alpha.shape[0] == 1 for layer in policy.masked_layers())
+    assert any(not torch.equal(mine, its) for mine, its in zip(masks(policy), before, strict=True))
+    assert all((mask.mean() - 0.5).abs() < 0.1 for mask in masks(policy))
+
+
 @pytest.mark.parametrize("hidden", [8, 4])
 def test_parameters_are_counted(small, bare_policy, hidden: int) -> None:
     """Two agents: what is shared counts once, and the mixer only where all that is trained is counted."""
