@@ -86,12 +86,13 @@ def test_networks_start_different() -> None:
 
 
 def test_agents_of_one_owner_share_its_network(x: Tensor) -> None:
-    agent = make_agent(mask_ids=(0, 1, 0))
-    same = x[:1].expand(AGENTS, -1, -1, -1)
-    q, _ = unroll(agent, same)
-    torch.testing.assert_close(q[0], q[2])
-    assert (q[0] != q[1]).any()
-    assert len(agent.middle.cells) == 2
+    team = make_agent(mask_ids=(1, 0, 0))
+    q, _ = unroll(team, x)
+    assert len(team.middle.cells) == 2
+    for n, owner in enumerate((1, 0, 0)):
+        alone = make_agent("dense", (0,))
+        alone.load_state_dict({name: value.detach().clone() for name, value in own(team, owner).items()})
+        torch.testing.assert_close(q[n : n + 1], unroll(alone, x[n : n + 1])[0])
 
 
 def test_stepping_equals_unrolling(x: Tensor) -> None:
