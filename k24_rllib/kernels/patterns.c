@@ -285,20 +285,24 @@ void patterns_draw_backward(size_t R, size_t J, size_t I, size_t per_mask, size_
         }
 }
 
-/* The next average E [I] of |x| [rows, I] over the rows that are real (1, not 0) [rows], and whether it has had any.
-   The first sets it; later ones move it to `1 - momentum [1]` of the way; without a real row it stays. */
-void input_scale(size_t rows, size_t I, const float *x, const float *real, const float *momentum, const float *before,
-                 const uint8_t *initialised, float *after, uint8_t *initialised_after) {
+/* The next average E [I] of |x| [N, rows, I] over the rows that are real (1, not 0) [N, rows], and whether it has had
+   any. The first sets it; later ones move it to `1 - momentum [1]` of the way; without a real row it stays. An agent's
+   rows begin `stride` numbers after those of the one before. */
+void input_scale(size_t N, size_t rows, size_t stride, size_t I, const float *x, const float *real,
+                 const float *momentum, const float *before, const uint8_t *initialised, float *after,
+                 uint8_t *initialised_after) {
     float count = 0.0f;
-    for (size_t row = 0; row < rows; row++) count += real[row];
+    for (size_t row = 0; row < N * rows; row++) count += real[row];
     float step = count > 0.0f ? (*initialised ? 1.0f - *momentum : 1.0f) : 0.0f;
     float share = count > 0.0f ? 1.0f / count : 0.0f;
     *initialised_after = *initialised || count > 0.0f;
     size_t i = 0;
     for (; i + COLUMNS * LANES <= I; i += COLUMNS * LANES) {
         vec sums[COLUMNS] = {{0}};
-        for (size_t row = 0; row < rows; row++)
-            for (int j = 0; j < COLUMNS; j++) sums[j] += magnitude(load(x + row * I + i + j * LANES)) * real[row];
+        for (size_t n = 0; n < N; n++)
+            for (size_t row = 0; row < rows; row++)
+                for (int j = 0; j < COLUMNS; j++)
+                    sums[j] += magnitude(load(x + n * stride + row * I + i + j * LANES)) * real[n * rows + row];
         for (int j = 0; j < COLUMNS; j++) {
             vec old = load(before + i + j * LANES);
             store(after + i + j * LANES, old + step * (sums[j] * share - old));
@@ -306,7 +310,8 @@ void input_scale(size_t rows, size_t I, const float *x, const float *real, const
     }
     for (; i < I; i++) {
         float sum = 0.0f;
-        for (size_t row = 0; row < rows; row++) sum += fabsf(x[row * I + i]) * real[row];
+        for (size_t n = 0; n < N; n++)
+            for (size_t row = 0; row < rows; row++) sum += fabsf(x[n * stride + row * I + i]) * real[n * rows + row];
         after[i] = before[i] + step * (sum * share - before[i]);
     }
 }

@@ -116,14 +116,17 @@ def input_scale(
 
     Args:
         kernels: What `library` returned.
-        x: `[..., I]`.
-        real: `[...]` of 1 and 0.
+        x: `[N, rows, I]`; agents may lie apart in memory.
+        real: `[N, rows]` of 1 and 0.
         momentum: A number.
         before: `E` as it is.
         initialised: Whether it is, a bool.
     """
     after, initialised_after = torch.empty_like(before), torch.empty_like(initialised)
-    size = x.shape[-1]
-    sizes = (x.numel() // size, size)
-    call(kernels, "input_scale", sizes, x, real, momentum, before, initialised, after, initialised_after)
+    agents, rows, size = x.shape
+    if x.stride()[1:] != (size, 1):
+        x = x.contiguous()
+    first = x.as_strided((1,), (1,))  # only where it begins: the kernel knows the rest
+    sizes = (agents, rows, x.stride(0), size)
+    call(kernels, "input_scale", sizes, first, real, momentum, before, initialised, after, initialised_after)
     return after, initialised_after

@@ -70,7 +70,6 @@ class TeamAgent(nn.Module):
         self.hidden_dim = hidden_dim
         self.recurrent = recurrent
         owners = torch.as_tensor(mask_ids, dtype=torch.int64)
-        self._owners: list[int] = owners.tolist()
         self._one_owner_each = bool(torch.equal(owners, torch.arange(int(owners.max()) + 1)))
         self.register_buffer("mask_ids", owners, persistent=False)
         self.fc1 = make_layer(input_dim, hidden_dim)
@@ -78,7 +77,7 @@ class TeamAgent(nn.Module):
         if not recurrent:
             self.middle = make_layer(hidden_dim, hidden_dim)
         elif isinstance(self.fc1, IndependentLinear):
-            self.middle = IndependentGRU(hidden_dim, hidden_dim, self.fc1.num_masks, compiled)
+            self.middle = IndependentGRU(hidden_dim, hidden_dim, owners.tolist(), compiled)
         else:
             self.middle = GRU(hidden_dim, hidden_dim, compiled)
         self.fc2 = make_layer(hidden_dim, hidden_dim)
@@ -162,21 +161,11 @@ class TeamAgent(nn.Module):
         if isinstance(self.middle, MaskedLayer):
             x = apply(self.middle, x).relu_()
         else:
-            x, hidden = self._recur(self.middle, x.view(agents, steps, rows, -1), hidden)
-            x = x.reshape(agents, steps * rows, -1)
+            states, hidden = self.middle.unroll(x.view(agents, steps, rows, -1), hidden)
+            x = states.reshape(agents, steps * rows, -1)
         x = apply(self.fc2, x).relu_()
         x = apply(self.fc3, x).relu_()
         return apply(self.fc4, x).view(agents, steps, rows, -1), hidden
-
-    def _recur(self, cell: GRU | IndependentGRU, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs the recurrent cell over `x [N, T, B, H]`; returns its states in that shape, the last `[N, B, H]` too."""
-        if isinstance(cell, IndependentGRU):
-            return cell(x, hidden, self._owners)
-        agents, steps, rows, size = x.shape
-        by_time = x.transpose(0, 1).reshape(steps, agents * rows, size)  # [T, N*B, H]
-        states, last = cell(by_time, hidden.reshape(1, agents * rows, size))
-        by_agent = states.view(steps, agents, rows, size).transpose(0, 1)  # [N, T, B, H]
-        return by_agent, last.view(agents, rows, size)
 
 
 def agent_inputs(obs: Tensor, last_actions: Tensor | None, *, agent_id: bool, num_actions: int) -> Tensor:

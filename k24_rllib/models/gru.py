@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import CDLL
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class GRU(nn.GRU):
         return w_ih, w_hh, b_ih, b_hh
 
     def forward(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Runs over time.
+        """Runs over time, as `nn.GRU` does.
 
         Args:
             x: `[T, R, I]`.
@@ -52,14 +52,79 @@ class GRU(nn.GRU):
         """
         if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(x, hidden)
-        parameters = self.parameters_in_order()
-        fits = kernels.on_cpu(x) and self.hidden_size % kernels.gru.LANES == 0
-        library = kernels.library() if self.compiled and fits else None
+        library = self._library(x)
+        if library is not None:
+            states, last = self._compiled_unroll(library, x.unsqueeze(0), hidden)
+            return states.squeeze(0), last
         if torch.is_grad_enabled():
-            states: Tensor = _Unroll.apply(x, hidden[0], *parameters, library)
+            states = _Unroll.apply(x, hidden[0], *self.parameters_in_order())
         else:
-            states = _forward(x, hidden[0], *parameters, library)[0][1:]
+            states = _forward(x, hidden[0], *self.parameters_in_order())[0][1:]
         return states, states[-1:]
+
+    def unroll(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs over time with agents first, as the layers before and after have them.
+
+        Args:
+            x: `[N, T, B, I]`.
+            hidden: `[N, B, H]`, as in `forward`.
+
+        Returns:
+            The states after each step `[N, T, B, H]` and the last of them `[N, B, H]`.
+        """
+        library = self._library(x)
+        if library is not None:
+            return self._compiled_unroll(library, x, hidden)
+        agents, steps, rows, size = x.shape
+        by_time = x.transpose(0, 1).reshape(steps, agents * rows, size)  # [T, N*B, I]
+        states, last = self(by_time, hidden.reshape(1, agents * rows, -1))
+        return states.view(steps, agents, rows, -1).transpose(0, 1), last.view(agents, rows, -1)
+
+    def _library(self, x: Tensor) -> CDLL | None:
+        """Returns the compiled kernels, if they may and can do it."""
+        fits = kernels.on_cpu(x) and self.hidden_size % kernels.gru.LANES == 0
+        return kernels.library() if self.compiled and fits and not torch.is_autocast_enabled("cpu") else None
+
+    def _compiled_unroll(self, library: CDLL, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled():
+            states: Tensor = _CompiledUnroll.apply(library, x, hidden, *self.parameters_in_order())
+        else:
+            w_ih, w_hh, b_ih, b_hh = self.parameters_in_order()
+            gates = _input_gates(x, w_ih, b_ih)
+            states = kernels.gru.forward(library, gates, hidden, w_hh, b_hh, keep=False).states[:, 1:]
+        return states, states[:, -1]
+
+
+def _input_gates(x: Tensor, w_ih: Tensor, b_ih: Tensor) -> Tensor:
+    """Returns the inputs' share of the gates, `[..., 3H]` for `x [..., I]`, of all steps in one product."""
+    return torch.addmm(b_ih, x.reshape(-1, x.shape[-1]), w_ih.mT).view(*x.shape[:-1], -1)
+
+
+class _CompiledUnroll(torch.autograd.Function):
+    """The compiled recurrence and its gradient (backpropagation through time, exact); arrays are agent-major."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, library: CDLL, x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    ) -> Tensor:
+        unrolled = kernels.gru.forward(library, _input_gates(x, w_ih, b_ih), hidden, w_hh, b_hh, keep=True)
+        ctx.save_for_backward(x, w_ih, w_hh)
+        ctx.library, ctx.unrolled = library, unrolled
+        return unrolled.states[:, 1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_ih, w_hh = ctx.saved_tensors
+        agents, steps, rows, size = grad_states.shape
+        grads = kernels.gru.backward(ctx.library, grad_states, w_hh, ctx.unrolled)
+        flat = grads.view(-1, 4 * size)  # by the inputs' share of new, reset, update, the state's share of new
+        grad_gates, grad_share = flat[:, : 3 * size], grads.view(agents, steps * rows, 4 * size)[..., size:]
+        grad_x = (grad_gates @ w_ih.roll(size, 0)).view_as(x) if ctx.needs_input_grad[1] else None
+        grad_w_ih = (grad_gates.mT @ x.reshape(-1, x.shape[-1])).roll(-size, 0)
+        before = ctx.unrolled.states[:, :-1].reshape(agents, steps * rows, size)
+        grad_w_hh = (grad_share.mT @ before).sum(0)
+        sums = flat.sum(0)
+        return None, grad_x, None, grad_w_ih, grad_w_hh, sums[: 3 * size].roll(-size), sums[size:]
 
 
 class IndependentGRU(nn.Module):
@@ -68,55 +133,35 @@ class IndependentGRU(nn.Module):
     Args:
         input_size: `I`.
         hidden_size: `H`.
-        num_masks: Owners.
+        owners: Mask owner of each agent, `N` numbers.
         compiled: See `GRU`.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_masks: int, compiled: bool = True) -> None:
+    def __init__(self, input_size: int, hidden_size: int, owners: Sequence[int], compiled: bool = True) -> None:
         super().__init__()
-        self.cells = nn.ModuleList(GRU(input_size, hidden_size, compiled) for _ in range(num_masks))
+        self._owners = tuple(owners)
+        self.cells = nn.ModuleList(GRU(input_size, hidden_size, compiled) for _ in range(max(owners) + 1))
 
-    def forward(self, x: Tensor, hidden: Tensor, owners: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Runs every agent over time through its owner's GRU.
-
-        Args:
-            x: `[N, T, B, I]`, agents first.
-            hidden: `[N, B, H]`.
-            owners: Each agent's mask owner.
-
-        Returns:
-            The states after each step `[N, T, B, H]` and the last of them `[N, B, H]`.
-        """
-        agents = [self.cells[owner](x[n], hidden[n : n + 1]) for n, owner in enumerate(owners)]
-        states, last = zip(*agents, strict=True)
-        return torch.stack(states), torch.cat(last)
+    def unroll(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs every agent through its owner's GRU; see `GRU.unroll`."""
+        states, last = [], []
+        for n, owner in enumerate(self._owners):
+            cell = cast(GRU, self.cells[owner])
+            its_states, its_last = cell.unroll(x[n : n + 1], hidden[n : n + 1])
+            states.append(its_states)
+            last.append(its_last)
+        return torch.cat(states), torch.cat(last)
 
 
 def _forward(
-    x: Tensor,
-    hidden: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor,
-    b_hh: Tensor,
-    library: CDLL | None,
-    keep: bool = False,
+    x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, keep: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the states `[T + 1, R, H]`, the first of them `hidden`, and what the way back needs if `keep` is set.
 
     With `i = x_t @ W_ih.T + b_ih` and `g = h @ W_hh.T + b_hh`: `r = sigmoid(i_r + g_r)`, `z = sigmoid(i_z + g_z)`,
     `n = tanh(i_n + r g_n)`, `h' = n + z (h - n)`. Kept are `r` and `z` `[T, R, 2H]`, `g_n` and `n` `[T, R, H]`.
     """
-    gates = torch.addmm(b_ih, x.reshape(-1, x.shape[-1]), w_ih.mT).view(*x.shape[:2], -1)  # [T, R, 3H]
-    if library is not None:
-        return kernels.gru.forward(library, gates, hidden, w_hh, b_hh, keep)
-    return _recur(gates, hidden, w_hh, b_hh, keep)
-
-
-def _recur(
-    gates: Tensor, hidden: Tensor, w_hh: Tensor, b_hh: Tensor, keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Does what `kernels.gru.forward` does, in PyTorch."""
+    gates = _input_gates(x, w_ih, b_ih)  # [T, R, 3H]
     (steps, rows, _), size = gates.shape, hidden.shape[1]
     (w_rz, w_n), (b_rz, b_n) = w_hh.split([2 * size, size]), b_hh.split([2 * size, size])
     w_rz, w_n = w_rz.mT, w_n.mT
@@ -159,30 +204,17 @@ class _Unroll(torch.autograd.Function):
     """`_forward` and its gradient by hand (backpropagation through time, exact)."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        hidden: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor,
-        b_hh: Tensor,
-        library: CDLL | None,
-    ) -> Tensor:
-        states, squashed, share, new = _forward(x, hidden, w_ih, w_hh, b_ih, b_hh, library, keep=True)
+    def forward(ctx: Any, x: Tensor, hidden: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        states, squashed, share, new = _forward(x, hidden, w_ih, w_hh, b_ih, b_hh, keep=True)
         ctx.save_for_backward(x, w_ih, w_hh, states, squashed, share, new)
-        ctx.library = library
         return states[1:]
 
     @staticmethod
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         x, w_ih, w_hh, states, squashed, share, new = ctx.saved_tensors
         steps, rows, size = new.shape
-        if ctx.library is not None:
-            grads = kernels.gru.backward(ctx.library, grad_states, w_hh, states, squashed, share, new)
-        else:
-            slopes = _slopes(states, squashed, share, new)
-            grads = _walk_back(grad_states, slopes, squashed[..., size:], w_hh)
+        slopes = _slopes(states, squashed, share, new)
+        grads = _walk_back(grad_states, slopes, squashed[..., size:], w_hh)
         flat = grads.view(steps * rows, 4 * size)
         grad_share = flat[:, : 3 * size]
         grad_gates = torch.cat((flat[:, : 2 * size], flat[:, 3 * size :]), -1)
@@ -191,7 +223,7 @@ class _Unroll(torch.autograd.Function):
         grad_w_hh = grad_share.mT @ states[:-1].view(-1, size)
         grad_r, grad_z, grad_share_n, grad_n = flat.sum(0).split(size)
         grad_b_ih, grad_b_hh = torch.cat((grad_r, grad_z, grad_n)), torch.cat((grad_r, grad_z, grad_share_n))
-        return grad_x, None, grad_w_ih, grad_w_hh, grad_b_ih, grad_b_hh, None
+        return grad_x, None, grad_w_ih, grad_w_hh, grad_b_ih, grad_b_hh
 
 
 def _slopes(states: Tensor, squashed: Tensor, share: Tensor, new: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ class EMAActivationTracker(nn.Module):
             return
         real = x.new_ones(()) if valid is None else valid.to(x.dtype)
         real = real.expand(x.shape[:-1])
-        library = kernels.library() if self._compiled and self.num_owners is None and kernels.on_cpu(x) else None
+        fits = self.num_owners is None and x.dim() == 3 and kernels.on_cpu(x)
+        library = kernels.library() if self._compiled and fits else None
         if library is not None:
             self.value, self.initialised = kernels.patterns.input_scale(
                 library, x, real, self._momentum, self.value, self.initialised

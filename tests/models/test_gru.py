@@ -98,3 +98,24 @@ def test_the_precision_of_products_is_left_as_it_was() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("grad", [True, False])
+def test_agents_first_is_every_agent_on_its_own(compiled: bool, grad: bool) -> None:
+    torch.manual_seed(0)
+    cell = GRU(SIZE, 16, compiled)
+    x, hidden = torch.randn(3, STEPS, ROWS, SIZE), torch.randn(3, ROWS, 16)
+    with torch.set_grad_enabled(grad):
+        states, last = cell.unroll(x, hidden)
+        for n in range(3):
+            own, own_last = cell(x[n], hidden[n : n + 1])
+            torch.testing.assert_close(states[n], own, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(last[n], own_last[0], rtol=1e-6, atol=1e-6)
+    if grad:
+        alone = sum(cell(x[n], hidden[n : n + 1])[0].square().sum() for n in range(3))
+        parameters = list(cell.parameters())
+        for mine, its in zip(
+            torch.autograd.grad(states.square().sum(), parameters), torch.autograd.grad(alone, parameters), strict=True
+        ):
+            torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-5)
