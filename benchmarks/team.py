@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from ray.rllib.models import ModelCatalog
 
-from k24_rllib import K24QMixConfig, QMixConfig
+from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
 from k24_rllib.envs import TeamEnv, make_team_env, team_env_factory
 from k24_rllib.qmix import QMixTorchPolicy, collect_episodes
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
@@ -16,6 +16,9 @@ from k24_rllib.qmix.rollout import TeamBaseEnv
 
 SPREAD = "mpe_simple_spread"
 CONFIGS: dict[str, type[QMixConfig]] = {"K24QMix": K24QMixConfig, "QMix": QMixConfig}
+"""K-2:4 and the dense baseline, which everything is timed with."""
+UPDATE_CONFIGS: dict[str, type[QMixConfig]] = {**CONFIGS, "KaleidoscopeQMix": KaleidoscopeQMixConfig}
+"""What an update is timed with."""
 EPISODE_STEPS = 25
 BATCH_EPISODES = 32
 
@@ -30,11 +33,13 @@ class Sizes:
 
 def configure(algorithm: str, sizes: Sizes) -> QMixConfig:
     """Returns the configuration of an algorithm on simple_spread: the defaults, but for the sizes."""
-    config = CONFIGS[algorithm]().environment(SPREAD, env_config={"N": sizes.agents})
+    config = UPDATE_CONFIGS[algorithm]().environment(SPREAD, env_config={"N": sizes.agents})
     config.training(hidden_dim=sizes.hidden, train_batch_size=BATCH_EPISODES)
     config.debugging(seed=0, log_level="ERROR")
     if isinstance(config, K24QMixConfig):
         config.k24(total_env_steps=10_000_000)
+    if isinstance(config, KaleidoscopeQMixConfig):
+        config.kaleidoscope(total_env_steps=10_000_000)
     return config
 
 

@@ -1,4 +1,4 @@
-"""One update: K-2:4, dense QMIX, the arithmetic floor and a plain PyTorch update, in turn; and where the time goes."""
+"""One update: K-2:4, dense QMIX, Kaleidoscope, the arithmetic floor and plain PyTorch, in turn; where the time goes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.plain import VARIANTS, PlainProcess, PlainSizes
 from benchmarks.results import Quantity, Section, Target, cells, number
 from benchmarks.team import (
     BATCH_EPISODES,
-    CONFIGS,
     EPISODE_STEPS,
+    UPDATE_CONFIGS,
     Sizes,
     filled_buffer,
     make_policy,
@@ -25,7 +25,7 @@ from k24_rllib.qmix import QMixTorchPolicy
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
 
 REPEATS = 15
-DENSE_RATIO, FLOOR_RATIO, PLAIN_RATIO = 1.15, 2.0, 5.0
+DENSE_RATIO, FLOOR_RATIO, PLAIN_RATIO, KALEIDOSCOPE_RATIO = 1.15, 2.0, 5.0, 1.3
 LIBRARIES = {"highest": "MKL", "high": "oneDNN", "medium": "oneDNN"}
 """Which library computes float32 products on a CPU, by PyTorch's precision."""
 
@@ -80,7 +80,7 @@ def measure(options: BenchOptions, say: Callable[[str], None]) -> Section:
     sizes, repeats = Sizes(options.agents, options.hidden), options.repeats_or(REPEATS)
     say(f"update: N = {sizes.agents}, hidden {sizes.hidden}")
     used = set_up_process(options.threads)
-    learners = {name: Learner(name, sizes) for name in CONFIGS}
+    learners = {name: Learner(name, sizes) for name in UPDATE_CONFIGS}
     floors = make_floors(learners["QMix"].policy, used)
     with PlainProcess(plain_sizes(learners["QMix"], options)) as plain:
         measures: dict[str, Measure] = {
@@ -100,6 +100,7 @@ def measure(options: BenchOptions, say: Callable[[str], None]) -> Section:
     for name, quantity in taken.items():
         section.quantities[f"K24QMix / {name}"] = taken["K24QMix"].over(quantity)
         section.rows.append([name, *cells(quantity), number(section.quantities[f"K24QMix / {name}"].median)])
+    section.quantities["KaleidoscopeQMix / QMix"] = taken["KaleidoscopeQMix"].over(taken["QMix"])
     add_notes(section, used, floors[floor_name(used)][1], learners["QMix"].policy)
     add_parts(section, learners, repeats)
     if (sizes, options.threads) == (Sizes(), 1):
@@ -162,19 +163,22 @@ def add_parts(section: Section, learners: dict[str, Learner], repeats: int) -> N
     section.quantities |= {
         f"{name}: {part}": quantity for name, parts in quantities.items() for part, quantity in parts.items()
     }
-    section.rows += [[], ["part", *learners, "ratio"]]
-    mine, dense = (quantities[name] for name in learners)
-    for part, quantity in mine.items():
-        ratio = quantity.over(dense[part]).median
-        section.rows.append([part, number(quantity.median), number(dense[part].median), number(ratio)])
+    masked = [name for name in learners if name != "QMix"]
+    section.rows += [[], ["part", *learners, *(f"{name} / QMix" for name in masked)]]
+    for part, dense in quantities["QMix"].items():
+        times = [number(quantities[name][part].median) for name in learners]
+        ratios = [number(quantities[name][part].over(dense).median) for name in masked]
+        section.rows.append([part, *times, *ratios])
 
 
 def targets(section: Section, used: str) -> list[Target]:
     """Returns the targets of an update's time."""
     quantities = section.quantities
+    kaleidoscope = quantities["KaleidoscopeQMix / QMix"]
     plain = quantities[f"K24QMix / {VARIANTS['gru']}"]
     return [
         Target("update, K24QMix beside QMix", quantities["K24QMix / QMix"], DENSE_RATIO, at_least=False),
+        Target("update, KaleidoscopeQMix beside QMix", kaleidoscope, KALEIDOSCOPE_RATIO, False),
         Target("update, K24QMix beside the floor", quantities[f"K24QMix / {floor_name(used)}"], FLOOR_RATIO, False),
         Target("update, plain PyTorch (nn.GRU) beside K24QMix", plain.inverse(1.0, "x"), PLAIN_RATIO),
     ]

@@ -1,6 +1,7 @@
 """K-2:4 for Ray RLlib: QMIX, and QMIX whose agents share weights but keep, each, a learned 2 of every 4.
 
-Importing the package registers its algorithms (`QMix`, `K24QMix`), model (`k24_rnn`) and environments with Ray.
+Importing the package registers its algorithms (`QMix`, `K24QMix`, `KaleidoscopeQMix`), model (`k24_rnn`) and
+environments with Ray.
 `k24_rllib.sparsity` is plain PyTorch and works where Ray is not installed.
 """
 
@@ -9,7 +10,7 @@ from importlib.util import find_spec
 __version__ = "0.1.0"
 
 if find_spec("ray") is not None:
-    from k24_rllib.algorithms import K24QMix, K24QMixConfig
+    from k24_rllib.algorithms import K24QMix, K24QMixConfig, KaleidoscopeQMix, KaleidoscopeQMixConfig
     from k24_rllib.envs import TeamEnv, TeamStep, make_team_env, team_env_names
     from k24_rllib.qmix import QMix, QMixConfig
     from k24_rllib.registration import ALGORITHMS, register_all, register_team_env
@@ -20,6 +21,8 @@ if find_spec("ray") is not None:
         "ALGORITHMS",
         "K24QMix",
         "K24QMixConfig",
+        "KaleidoscopeQMix",
+        "KaleidoscopeQMixConfig",
         "QMix",
         "QMixConfig",
         "TeamEnv",

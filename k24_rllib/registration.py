@@ -5,13 +5,17 @@ from __future__ import annotations
 from ray.tune.registry import register_trainable
 
 from k24_rllib import envs
-from k24_rllib.algorithms import K24QMix, K24QMixConfig
+from k24_rllib.algorithms import K24QMix, K24QMixConfig, KaleidoscopeQMix, KaleidoscopeQMixConfig
 from k24_rllib.envs import TeamEnvFactory, team_env_factory, team_env_names
 from k24_rllib.models import register_models
 from k24_rllib.qmix import QMix, QMixConfig
 from k24_rllib.qmix.rollout import register_rllib_env
 
-ALGORITHMS: dict[str, type[QMixConfig]] = {"QMix": QMixConfig, "K24QMix": K24QMixConfig}
+ALGORITHMS: dict[str, type[QMixConfig]] = {
+    "QMix": QMixConfig,
+    "K24QMix": K24QMixConfig,
+    "KaleidoscopeQMix": KaleidoscopeQMixConfig,
+}
 """Configuration class of each algorithm, by the name that `run:` takes in a file."""
 
 
@@ -24,6 +28,7 @@ def register_all() -> None:
     register_models()
     register_trainable("QMix", QMix)
     register_trainable("K24QMix", K24QMix)
+    register_trainable("KaleidoscopeQMix", KaleidoscopeQMix)
     for name in team_env_names():
         register_rllib_env(name, team_env_factory(name))
 

@@ -1,4 +1,4 @@
-"""Reading YAML as researchers write it: `5e-4` is a number, and a key given twice is an error with its line."""
+"""Reading YAML as researchers write it: `5e-4` is a number, `2:4` is text, a key given twice is an error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from k24_rllib.checks import ConfigError, nearest
 # YAML 1.1 wants `5.0e-4` and reads `5e-4` as text, which nobody who writes `lr: 5e-4` means.
 _FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)|\.\d+(?:[eE][-+]?\d+)?)$")
 
+# YAML 1.1 counts `2:4` in base 60, which nobody who writes `pattern: 2:4` means.
+_RATIO = re.compile(r"^\d+(?::\d+)+$")
+
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the two changes that the module's docstring names."""
+    """PyYAML's safe loader with the changes that the module's docstring names."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -31,6 +34,8 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+for _digit in "0123456789":  # before YAML's own numbers
+    _Loader.yaml_implicit_resolvers[_digit].insert(0, ("tag:yaml.org,2002:str", _RATIO))
 
 
 def read_yaml_file(path: Path) -> object:

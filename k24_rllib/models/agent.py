@@ -13,8 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from k24_rllib.models.gru import GRU
-from k24_rllib.sparsity import JointPatterns, MaskedLayer, SemiStructuredLinear
+from k24_rllib.models.gru import GRU, IndependentGRU
+from k24_rllib.sparsity import (
+    IndependentLinear,
+    JointPatterns,
+    KaleidoscopeLinear,
+    MaskedLayer,
+    SemiStructuredLinear,
+    Storage,
+)
 
 LayerFactory = Callable[[int, int], MaskedLayer]
 """Makes a layer from its input and output features; the number of mask owners is bound by whoever makes it."""
@@ -32,7 +39,8 @@ class TeamAgent(nn.Module):
     """Action values of every agent of a team: `fc1 -> ReLU -> GRU -> fc2 -> ReLU -> fc3 -> ReLU -> fc4`.
 
     The architecture is 1R3 of Kaleidoscope (arXiv 2410.08540): one layer before the recurrent cell, three after it.
-    The GRU is dense and shared by all owners. With `recurrent=False` another masked layer takes its place.
+    The GRU is dense and shared by all owners, unless layers share nothing either (`IndependentLinear`): then each owner
+    has one of its own. With `recurrent=False` another masked layer takes its place.
 
     Args:
         input_dim: `I` of the first layer: observation, agent id and last action, whichever are on.
@@ -65,9 +73,13 @@ class TeamAgent(nn.Module):
         self._one_owner_each = bool(torch.equal(owners, torch.arange(int(owners.max()) + 1)))
         self.register_buffer("mask_ids", owners, persistent=False)
         self.fc1 = make_layer(input_dim, hidden_dim)
-        self.middle: GRU | MaskedLayer = (
-            GRU(hidden_dim, hidden_dim, compiled) if recurrent else make_layer(hidden_dim, hidden_dim)
-        )
+        self.middle: GRU | IndependentGRU | MaskedLayer
+        if not recurrent:
+            self.middle = make_layer(hidden_dim, hidden_dim)
+        elif isinstance(self.fc1, IndependentLinear):
+            self.middle = IndependentGRU(hidden_dim, hidden_dim, owners.tolist(), compiled)
+        else:
+            self.middle = GRU(hidden_dim, hidden_dim, compiled)
         self.fc2 = make_layer(hidden_dim, hidden_dim)
         self.fc3 = make_layer(hidden_dim, hidden_dim)
         self.fc4 = make_layer(hidden_dim, num_actions)
@@ -81,6 +93,23 @@ class TeamAgent(nn.Module):
     def semi_structured_layers(self) -> list[SemiStructuredLinear]:
         """Returns the 2:4 layers, from input to output: all of `layers()` or none."""
         return [layer for layer in self.layers() if isinstance(layer, SemiStructuredLinear)]
+
+    def kaleidoscope_layers(self) -> list[KaleidoscopeLinear]:
+        """Returns Kaleidoscope's layers, from input to output: all of `layers()` or none."""
+        return [layer for layer in self.layers() if isinstance(layer, KaleidoscopeLinear)]
+
+    def storage(self) -> Storage:
+        """Returns what acting needs of all layers and the recurrent cell."""
+        total = Storage.shared(0)
+        for layer in self.layers():
+            total += layer.storage()
+        if isinstance(self.middle, MaskedLayer):
+            return total
+        numbers = sum(parameter.numel() for parameter in self.middle.parameters())
+        if isinstance(self.middle, IndependentGRU):
+            owners = len(self.middle.cells)
+            return total + Storage.owned(numbers // owners, owners)
+        return total + Storage.shared(numbers)
 
     def agent_weights(self, explore: bool) -> AgentWeights:
         """Returns the weights of each layer for each agent: one draw per owner where `explore` is set.

@@ -11,10 +11,10 @@ PyTorch's order: reset, update, new.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import CDLL
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,32 @@ class _CompiledUnroll(torch.autograd.Function):
         grad_w_hh = grad_share.mT @ ctx.unrolled.states[:, :-1].reshape(-1, size)
         sums = flat.sum(0)
         return None, grad_x, None, grad_w_ih, grad_w_hh, sums[: 3 * size].roll(-size), sums[size:]
+
+
+class IndependentGRU(nn.Module):
+    """A GRU for each mask owner, nothing shared.
+
+    Args:
+        input_size: `I`.
+        hidden_size: `H`.
+        owners: Mask owner of each agent, `N` numbers.
+        compiled: See `GRU`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, owners: Sequence[int], compiled: bool = True) -> None:
+        super().__init__()
+        self._owners = tuple(owners)
+        self.cells = nn.ModuleList(GRU(input_size, hidden_size, compiled) for _ in range(max(owners) + 1))
+
+    def unroll(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs every agent through its owner's GRU; see `GRU.unroll`."""
+        states, last = [], []
+        for n, owner in enumerate(self._owners):
+            cell = cast(GRU, self.cells[owner])
+            its_states, its_last = cell.unroll(x[n : n + 1], hidden[n : n + 1])
+            states.append(its_states)
+            last.append(its_last)
+        return torch.cat(states), torch.cat(last)
 
 
 def _forward(

@@ -9,7 +9,7 @@ Shapes: `N` agents, `B` rows (teams), `T` time steps, `O` observation size, `S` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,23 @@ from torch import Tensor, nn
 from k24_rllib.checks import check_choice
 from k24_rllib.models.agent import LayerFactory, TeamAgent, agent_inputs
 from k24_rllib.models.mixers import make_mixer
-from k24_rllib.sparsity import DenseLinear, MaskedLayer, SemiStructuredLinear24
+from k24_rllib.sparsity import (
+    NM_RATIOS,
+    DenseLinear,
+    IndependentLinear,
+    KaleidoscopeLinear,
+    MaskedLayer,
+    SemiStructuredLinear,
+)
 
 MODEL_NAME = "k24_rnn"
-LAYERS = ("dense", "2:4")
+LAYERS: dict[str, Callable[..., MaskedLayer]] = {
+    "dense": DenseLinear,
+    "independent": IndependentLinear,
+    "kaleidoscope": KaleidoscopeLinear,
+    **{ratio: partial(SemiStructuredLinear, n=n, m=m) for ratio, (n, m) in NM_RATIOS.items()},
+}
+"""The agents' fully connected layers by name."""
 UNAVAILABLE = -1e9
 """Value of an action that cannot be taken: finite, so that no arithmetic on it gives NaN."""
 
@@ -37,13 +50,12 @@ def layer_factory(kind: str, num_masks: int, options: dict[str, Any] | None = No
     """Returns what makes the agents' fully connected layers.
 
     Args:
-        kind: `"dense"` (shared weights) or `"2:4"` (every owner keeps its own 2 of every 4).
+        kind: `"dense"` (shared weights), `"independent"` (every owner has weights of its own), a ratio such as `"2:4"`
+            (every owner keeps its own 2 of every 4) or `"kaleidoscope"` (every owner prunes below its own thresholds).
         num_masks: Number of mask owners, `A`.
-        options: Further arguments of `SemiStructuredLinear24`.
+        options: Further arguments of the layer.
     """
-    check_choice("layer", kind, LAYERS)
-    layer: type[MaskedLayer] = DenseLinear if kind == "dense" else SemiStructuredLinear24
-    return partial(layer, num_masks=num_masks, **(options or {}))
+    return partial(LAYERS[check_choice("layer", kind, LAYERS)], num_masks=num_masks, **(options or {}))
 
 
 class TeamRNNModel(TorchModelV2, nn.Module):

@@ -45,6 +45,7 @@ class QMixConfig(AlgorithmConfig):
 
             algo_class = QMix
         super().__init__(algo_class=algo_class)
+        self._given: tuple[str, ...] = ()
         # The old API stack is what TorchModelV2, TorchPolicyV2 and RolloutWorker belong to. (Set here rather than with
         # api_stack(), which warns that RLlib's exploration is not configured; QMIX brings its own.)
         self.enable_rl_module_and_learner = False
@@ -88,6 +89,7 @@ class QMixConfig(AlgorithmConfig):
         # The network.
         self.hidden_dim = 64
         self.recurrent = True
+        self.independent_networks = False
         self.agent_id_input = True
         self.last_action_input = False
         self.mixer = "qmix"
@@ -119,6 +121,7 @@ class QMixConfig(AlgorithmConfig):
         epsilon_timesteps: int = NotProvided,
         hidden_dim: int = NotProvided,
         recurrent: bool = NotProvided,
+        independent_networks: bool = NotProvided,
         agent_id_input: bool = NotProvided,
         last_action_input: bool = NotProvided,
         mixer: str = NotProvided,
@@ -154,6 +157,8 @@ class QMixConfig(AlgorithmConfig):
             epsilon_timesteps: Environment steps over which it falls linearly.
             hidden_dim: Width of the agents' layers.
             recurrent: Whether the agents have a GRU; a fully connected layer takes its place otherwise.
+            independent_networks: Whether each agent (mask owner) has a network of its own instead of a shared one:
+                a baseline of as many times the weights, which learn from their own agent alone. The mixer stays one.
             agent_id_input: Whether agents see a one-hot id, which lets a shared network treat them differently.
             last_action_input: Whether agents see their previous action.
             mixer: `qmix`, `vdn` or `independent`.
@@ -185,6 +190,14 @@ class QMixConfig(AlgorithmConfig):
         for name, value in arguments.items():
             if value is not NotProvided and name not in ("self", "kwargs", "__class__"):
                 setattr(self, name, value)
+                self._given += (name,)
+
+    def is_given(self, key: str) -> bool:
+        """Returns whether the user set `key`: in a file, through a method of this class, or to a new value.
+
+        What contradicts a value that was merely not thought of need not be refused.
+        """
+        return key in self._given or getattr(self, key) != getattr(type(self)(), key)
 
     # --- reading a file's or a dict's settings
 
@@ -200,8 +213,15 @@ class QMixConfig(AlgorithmConfig):
         known = self.known_keys()
         for key, value in settings.items():
             if key not in known:
+                elsewhere = self._algorithms_with(key)
+                if elsewhere:
+                    expected = " or ".join(f"run: {name}" for name in elsewhere)
+                    raise ConfigError(
+                        f"unknown config key {key!r} of {self.algo_name}: got {value!r}, expected it with {expected}"
+                    )
                 raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
             self._check_type(key, value)
+        self._given += tuple(settings)
         if settings.get("framework", "torch") != "torch":
             raise ConfigError(f"framework: got {settings['framework']!r}, expected 'torch'")
         self.update_from_dict(dict(settings))
@@ -215,6 +235,17 @@ class QMixConfig(AlgorithmConfig):
     def known_keys(self) -> set[str]:
         """Returns the keys that a YAML file's `config` may hold."""
         return {key for key in self.to_dict() if not key.startswith("_")} | set(_ALIASES) | {"framework", "env"}
+
+    @staticmethod
+    def _algorithms_with(key: str) -> list[str]:
+        """Returns the names of this package's algorithms, of those imported, that know a key."""
+        found, classes = [], [QMixConfig]
+        while classes:
+            config_class = classes.pop()
+            classes += config_class.__subclasses__()
+            if config_class.__module__.startswith("k24_rllib.") and key in (config := config_class()).known_keys():
+                found.append(config.algo_name)
+        return sorted(found)
 
     def _check_type(self, key: str, value: Any) -> None:
         """Checks `value` against the type of the key's default, where that tells anything."""
@@ -268,8 +299,13 @@ class QMixConfig(AlgorithmConfig):
     def _check_network(self) -> None:
         for key in ("hidden_dim", "mixing_embed_dim", "hypernet_dim"):
             check_number(key, getattr(self, key), low=1, integer=True)
-        for key in ("recurrent", "agent_id_input", "last_action_input"):
+        for key in ("recurrent", "independent_networks", "agent_id_input", "last_action_input"):
             check_bool(key, getattr(self, key))
+        if self.independent_networks and self.layer != "dense":
+            raise ConfigError(
+                f"independent_networks: got true with run: {self.algo_name}, expected it with run: QMix: the agents of "
+                f"{self.algo_name} share weights"
+            )
         check_choice("mixer", self.mixer, MIXERS)
         check_number("mixer_init_scale", self.mixer_init_scale, above=0.0)
 
@@ -304,7 +340,7 @@ class QMixConfig(AlgorithmConfig):
     def model_options(self) -> dict[str, Any]:
         """Returns the `custom_model_config` of the model; a subclass adds its layer's options."""
         own = {
-            "layer": self.layer,
+            "layer": "independent" if self.independent_networks else self.layer,
             "hidden_dim": self.hidden_dim,
             "recurrent": self.recurrent,
             "compile_kernels": self.compile_kernels,
@@ -345,12 +381,17 @@ def _given(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
 def with_method_callbacks(
     user: type[RLlibCallback] | list[type[RLlibCallback]], method: tuple[type[RLlibCallback], ...]
 ) -> type[RLlibCallback]:
-    """Returns one callback class that runs the user's callbacks and the algorithm's; asking twice changes nothing."""
+    """Returns one callback class that runs the user's callbacks and then the algorithm's, in their order.
+
+    A user's subclass of one of the algorithm's takes its place. Asking twice changes nothing.
+    """
     given = list(user) if isinstance(user, list | tuple) else [user]
     parts = [part for cls in given for part in getattr(cls, "parts", (cls,))]
-    missing = [cls for cls in method if not any(issubclass(part, cls) for part in parts)]
-    if not missing and len(given) == 1:
+    ordered = [part for part in parts if not issubclass(part, method)]
+    for cls in method:
+        in_its_place = [part for part in parts if issubclass(part, cls)] or [cls]
+        ordered += [part for part in in_its_place if part not in ordered]
+    if len(given) == 1 and ordered == list(getattr(given[0], "parts", given)):
         return given[0]
-    parts += missing
-    combined: type[RLlibCallback] = type("CombinedCallbacks", (combine_callbacks(parts),), {"parts": tuple(parts)})
+    combined: type[RLlibCallback] = type("CombinedCallbacks", (combine_callbacks(ordered),), {"parts": tuple(ordered)})
     return combined

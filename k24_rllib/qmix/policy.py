@@ -25,6 +25,7 @@ from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
 from k24_rllib.qmix.loss import chosen_values, greedy_actions, masked_mean, td_loss, td_targets
 from k24_rllib.qmix.standardise import RunningMoments
+from k24_rllib.sparsity.storage import FLOAT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +262,32 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     def update_target(self, tau: float = 1.0) -> None:
         """Moves the target network towards the online one; see `TargetFollower.move`."""
         self._follower.move(tau)
+
+    # --- size
+
+    def num_parameters(self) -> dict[str, float]:
+        """Returns how large the team is, for comparing methods.
+
+        - `parameters_trained`, `bytes_trained`: every number that the optimizer moves (float32), of agents and mixer,
+          with what learns masks (`alpha`, thresholds)
+        - `parameters_team`, `bytes_team`: what the agents need to act, all together: no mixer, what they share once;
+          bytes include masks. Kaleidoscope's kept weights differ in value too, so they count for each owner
+        - `parameters_agent`, `bytes_agent`: what one agent acts with, mean over mask owners: its kept weights, biases
+          and the recurrent cell; bytes include its mask (3 bits for each group of 2:4, a bit for each weight of
+          Kaleidoscope)
+
+        Kaleidoscope's figures depend on its thresholds as they are.
+        """
+        trained = sum(parameter.numel() for parameter in self._parameters if parameter.requires_grad)
+        storage = self.model.agent.storage()
+        return {
+            "parameters_trained": trained,
+            "bytes_trained": FLOAT_BYTES * trained,
+            "parameters_team": storage.numbers,
+            "bytes_team": storage.size,
+            "parameters_agent": storage.owner_numbers,
+            "bytes_agent": storage.owner_size,
+        }
 
     # --- state
 

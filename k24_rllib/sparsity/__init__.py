@@ -9,7 +9,7 @@ from k24_rllib.sparsity.diversity import (
 )
 from k24_rllib.sparsity.joint import JointPatterns
 from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear, kaleidoscope_diversity_loss
-from k24_rllib.sparsity.layer import DenseLinear, MaskedLayer
+from k24_rllib.sparsity.layer import DenseLinear, IndependentLinear, MaskedLayer
 from k24_rllib.sparsity.linear import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
 from k24_rllib.sparsity.metrics import MaskFlipTracker, kaleidoscope_metrics, pattern_metrics
 from k24_rllib.sparsity.patterns import (
@@ -23,6 +23,7 @@ from k24_rllib.sparsity.patterns import (
 )
 from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
+from k24_rllib.sparsity.storage import Storage
 
 __all__ = [
     "DIVERSITY_LOSSES",
@@ -35,12 +36,14 @@ __all__ = [
     "AdaptiveDiversityCoefficient",
     "DenseLinear",
     "EMAActivationTracker",
+    "IndependentLinear",
     "JointPatterns",
     "KaleidoscopeLinear",
     "MaskFlipTracker",
     "MaskedLayer",
     "SemiStructuredLinear",
     "SemiStructuredLinear24",
+    "Storage",
     "check_estimator",
     "diversity_loss",
     "hetero_scores",

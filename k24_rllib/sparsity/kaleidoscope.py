@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.sparsity.layer import MaskedLayer
+from k24_rllib.sparsity.storage import FLOAT_BYTES, Storage
 
 LAYER_WEIGHT_GROWTH = 2.0
 """Each layer counts this many times as much in the diversity loss as the one before it: 1, 2, 4, 8."""
@@ -62,6 +63,18 @@ class KaleidoscopeLinear(MaskedLayer):
         """Returns every owner's mask, `[A, J, I]` of 0 and 1, with a straight-through gradient for the thresholds."""
         kept: Tensor = _Step.apply(self.weight.detach().abs() - self.thresholds.sigmoid())
         return kept
+
+    @torch.no_grad()
+    def storage(self) -> Storage:
+        """Returns what acting needs now: each owner's kept weights, which differ in value too, and a bit for each."""
+        kept, mask_bytes = int(self.masks().sum()), self.weight.numel() / 8
+        numbers, owner_numbers = kept + self.num_biases, kept / self.num_masks + self.num_biases
+        return Storage(
+            numbers=numbers,
+            size=FLOAT_BYTES * numbers + self.num_masks * mask_bytes,
+            owner_numbers=owner_numbers,
+            owner_size=FLOAT_BYTES * owner_numbers + mask_bytes,
+        )
 
     @torch.no_grad()
     def reset(self, fraction: float, generator: torch.Generator | None = None) -> Tensor:

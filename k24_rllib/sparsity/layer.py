@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from k24_rllib.checks import check_number
+from k24_rllib.sparsity.storage import Storage
 
 
 class MaskedLayer(nn.Module, ABC):
@@ -86,15 +87,24 @@ class MaskedLayer(nn.Module, ABC):
             raise ValueError(f"x: got shape {list(x.shape)}, expected {expected}")
         if track is not None:
             self.observe(x, track, owners)
-        return self.multiply(x, weights)
+        return self.multiply(x, weights, owners)
 
-    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Returns `x[a] @ weights[a].T + bias`: one flat product where owners are views of one matrix, else `A`."""
+    def multiply(self, x: Tensor, weights: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Returns `x[n] @ weights[n].T + bias`: one flat product where all are views of one matrix, else `N`."""
         if weights.stride(0) == 0 or weights.shape[0] == 1:
             return F.linear(x, weights[0], self.bias)
         if self.bias is None:
             return torch.bmm(x, weights.mT)
         return torch.baddbmm(self.bias, x, weights.mT)
+
+    def storage(self) -> Storage:
+        """Returns what acting needs of this layer; here that of a dense layer which all owners share."""
+        return Storage.shared(self.weight.numel() + self.num_biases)
+
+    @property
+    def num_biases(self) -> int:
+        """Numbers in the bias, 0 without one."""
+        return 0 if self.bias is None else self.bias.numel()
 
     def extra_repr(self) -> str:
         """Describes the layer in a printed model."""
@@ -111,3 +121,34 @@ class DenseLinear(MaskedLayer):
     def weights(self, explore: bool) -> Tensor:
         """Returns `W` as a view `[A, J, I]`, without copies."""
         return self.weight.expand(self.num_masks, -1, -1)
+
+
+class IndependentLinear(MaskedLayer):
+    """A dense layer of each owner's own, nothing shared, behind the interface of a masked layer (a baseline).
+
+    Attributes:
+        weight: `[A, J, I]`.
+        bias: `[A, J]`, or None.
+    """
+
+    def __init__(self, in_features: int, out_features: int, num_masks: int, *, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, num_masks, bias=bias)
+        self.weight = nn.Parameter(torch.empty(num_masks, out_features, in_features))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(num_masks, out_features))
+        self.init_shared(fan_in=in_features)
+
+    def weights(self, explore: bool) -> Tensor:
+        """Returns the weights as they are, `[A, J, I]`."""
+        return self.weight
+
+    def multiply(self, x: Tensor, weights: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Returns `x[n] @ weights[n].T + bias[owner of n]`."""
+        if self.bias is None:
+            return torch.bmm(x, weights.mT)
+        bias = self.bias if owners is None else self.bias.index_select(0, owners)
+        return torch.baddbmm(bias.unsqueeze(1), x, weights.mT)
+
+    def storage(self) -> Storage:
+        """Returns what acting needs of this layer: everything once for each owner."""
+        return Storage.owned((self.weight.numel() + self.num_biases) // self.num_masks, self.num_masks)

@@ -7,6 +7,7 @@ over six neighbouring numbers are what CPU kernels are slow at.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
 from k24_rllib.sparsity.layer import MaskedLayer
 from k24_rllib.sparsity.patterns import check_estimator, nm_patterns, normalize_logits, sample_patterns
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
+from k24_rllib.sparsity.storage import FLOAT_BYTES, Storage
 
 MASKS = ("learned", "fixed_random")
 REVIVE = ("dead", "random")
@@ -112,6 +114,7 @@ class SemiStructuredLinear(MaskedLayer):
         self._last_draw: tuple[Tensor, Tensor] | None = None
         self._last_masks: Tensor | None = None
         self.register_buffer("frozen_mask", self._random_mask() if self.fixed else None)
+        self.hetero_alpha.requires_grad_(not self.fixed)
         # Effective fan-in: what a row keeps, n / m of I where I is a multiple of m.
         self.init_shared(fan_in=n * (in_features // m) + min(n, ragged))
 
@@ -132,6 +135,20 @@ class SemiStructuredLinear(MaskedLayer):
     def extra_repr(self) -> str:
         """Describes the layer in a printed model."""
         return f"{super().extra_repr()}, {self.n}:{self.m}{', frozen' if self.frozen else ''}"
+
+    def storage(self) -> Storage:
+        """Returns what acting needs: the shared weights, and for each mask the index of every group's pattern."""
+        ragged = self.in_features % self.m
+        kept = self.out_features * (self.n * (self.in_features // self.m) + min(self.n, ragged))
+        index_bits = math.ceil(math.log2(len(self.patterns)))  # 3 for 2:4
+        mask_bytes = self.out_features * self.num_groups * index_bits / 8
+        numbers, owner_numbers = self.weight.numel() + self.num_biases, kept + self.num_biases
+        return Storage(
+            numbers=numbers,
+            size=FLOAT_BYTES * numbers + self.num_distinct * mask_bytes,
+            owner_numbers=owner_numbers,
+            owner_size=FLOAT_BYTES * owner_numbers + mask_bytes,
+        )
 
     def pattern_logits(self) -> Tensor:
         """Returns the normalised logits of each group's patterns, `[R, J, G, P]`, `-inf` where one may not be taken."""

@@ -111,3 +111,11 @@ class MaskFlipTracker:
         previous, self._previous = self._previous or current, current
         flips = torch.cat([(new != old).flatten() for new, old in zip(current, previous, strict=True)])
         return flips.sum() / max(flips.numel(), 1)
+
+    def get_state(self) -> list[Tensor]:
+        """Returns the patterns of the last call, a tensor `[R, J, G]` per layer; empty before it."""
+        return self._previous or []
+
+    def set_state(self, state: Sequence[Tensor]) -> None:
+        """Takes over what `get_state` returned."""
+        self._previous = list(state) or None

@@ -11,12 +11,17 @@ from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 
 import k24_rllib
-from k24_rllib import K24QMix, K24QMixConfig, QMixConfig
+from k24_rllib import K24QMix, K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
 from k24_rllib.checks import ConfigError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-CONFIGS = {"QMix": QMixConfig, "K24QMix": lambda: K24QMixConfig().k24(total_env_steps=200)}
+CONFIGS = {
+    "QMix": QMixConfig,
+    "independent networks": lambda: QMixConfig().training(independent_networks=True),
+    "K24QMix": lambda: K24QMixConfig().k24(total_env_steps=200),
+    "KaleidoscopeQMix": lambda: KaleidoscopeQMixConfig().kaleidoscope(total_env_steps=200),
+}
 
 
 def learner(result: dict) -> dict:
@@ -242,5 +247,5 @@ def test_impossible_settings_are_named_before_anything_is_built(small, change, m
 
 
 def test_the_package_names_what_it_registers() -> None:
-    assert set(k24_rllib.ALGORITHMS) == {"QMix", "K24QMix"}
+    assert set(k24_rllib.ALGORITHMS) == {"QMix", "K24QMix", "KaleidoscopeQMix"}
     assert k24_rllib.ALGORITHMS["K24QMix"]().algo_class is K24QMix

@@ -29,11 +29,31 @@ def test_the_tuned_examples_are_in_order(path: Path) -> None:
     assert read_experiments(path, Overrides())
 
 
-def test_the_baseline_differs_from_k24_in_nothing_else() -> None:
-    k24, qmix = read_one(EXAMPLES / "k24_spread.yaml"), read_one(EXAMPLES / "qmix_spread.yaml")
-    added = {"total_env_steps", "temperature_init", "temperature_final", "temperature_end", "div_coef"}
-    assert {key: value for key, value in k24.config.items() if key not in added} == qmix.config
-    assert (k24.stop, k24.checkpoint_config) == (qmix.stop, qmix.checkpoint_config)
+TEMPERATURE = {"temperature_init", "temperature_final", "temperature_end"}
+METHODS = {
+    "k24": ("K24QMix", {"total_env_steps", "div_coef", *TEMPERATURE}),
+    "fixed_random": ("K24QMix", {"total_env_steps", "div_coef", "masks"}),
+    "shared_mask": ("K24QMix", {"total_env_steps", "div_coef", "shared_mask", *TEMPERATURE}),
+    "kaleidoscope": ("KaleidoscopeQMix", {"total_env_steps", "div_coef"}),
+    "independent": ("QMix", {"independent_networks"}),
+    "half_width": ("QMix", {"hidden_dim"}),
+}
+"""What each method's example runs, and the keys that it has beyond those of dense QMIX's."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_examples_of_one_task_differ_in_nothing_but_their_method(name: str) -> None:
+    example, dense = read_one(EXAMPLES / f"{name}_spread.yaml"), read_one(EXAMPLES / "qmix_spread.yaml")
+    run, added = METHODS[name]
+    assert example.run == run
+    assert added <= set(example.config)
+    assert {key: value for key, value in example.config.items() if key not in added} == dense.config
+    assert (example.stop, example.checkpoint_config) == (dense.stop, dense.checkpoint_config)
+
+
+def test_a_shared_masks_temperature_is_that_of_k24() -> None:
+    k24, shared = read_one(EXAMPLES / "k24_spread.yaml"), read_one(EXAMPLES / "shared_mask_spread.yaml")
+    assert {key: k24.config[key] for key in TEMPERATURE} == {key: shared.config[key] for key in TEMPERATURE}
 
 
 def test_the_file_as_it_stands(tiny: Spec, write: Write) -> None:

@@ -23,6 +23,8 @@ from k24_rllib.cli.yaml_reader import read_yaml_file, read_yaml_value
         ("null", None),
         ("e5", "e5"),
         ("1e5x", "1e5x"),
+        ("2:4", "2:4"),
+        ("1:30:00", "1:30:00"),
         ("[1, 2e-1]", [1, 0.2]),
     ],
 )
