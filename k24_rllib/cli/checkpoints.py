@@ -67,9 +67,16 @@ def load_for_evaluation(checkpoint: Path) -> QMix:
     config.num_envs_per_env_runner = 1
     config.evaluation_interval = None
     algorithm: QMix = config.build_algo()
-    policy_state = _unpickle(checkpoint / "policies" / DEFAULT_POLICY_ID / "policy_state.pkl")
-    algorithm.get_policy(DEFAULT_POLICY_ID).set_state(policy_state)
+    algorithm.get_policy(DEFAULT_POLICY_ID).set_state(read_policy_state(checkpoint))
     return algorithm
+
+
+def read_policy_state(checkpoint: Path) -> dict[str, Any]:
+    """Returns the state of the policy in a checkpoint: networks, optimizer, reward statistics."""
+    from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
+
+    state: dict[str, Any] = _unpickle(checkpoint / "policies" / DEFAULT_POLICY_ID / "policy_state.pkl")
+    return state
 
 
 def _unpickle(file: Path) -> Any:

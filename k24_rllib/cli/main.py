@@ -1,4 +1,4 @@
-"""The command line: `rllib train`, `evaluate`, `bench`; `k24` is the same program under a name nobody else claims."""
+"""The command line: `rllib train`, `evaluate`, `compare` and `bench`; `k24` is another name of the same program."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from k24_rllib.checks import ConfigError, check_name, nearest
 HELP = """\
 usage: {program} train -f FILE [options]
        {program} evaluate CHECKPOINT [options]
+       {program} compare RUN_OR_YAML... [options]
        {program} bench [WHAT ...] [options]
 
 QMIX and K-2:4 QMIX (learned per-agent 2:4 sparsity) on Ray RLlib.
@@ -25,6 +26,7 @@ QMIX and K-2:4 QMIX (learned per-agent 2:4 sparsity) on Ray RLlib.
 commands:
   train       train what a YAML file describes, through Ray Tune
   evaluate    play greedy episodes with a checkpoint and print the return
+  compare     several methods and seeds, run or read: a table and a figure with intervals
   bench       time environments, rollouts, updates and training (in a checkout)
 
   {program} COMMAND --help   says more about a command
@@ -194,6 +196,46 @@ def bench_parser(program: str) -> _Parser:
     return parser
 
 
+def compare_parser(program: str) -> _Parser:
+    """Returns the parser of `rllib compare`."""
+    from k24_rllib.cli.comparison.training import DEFAULT_OUT, DEFAULT_SEEDS
+
+    parser = _Parser(
+        prog=f"{program} compare",
+        usage=f"{program} compare RUN_OR_YAML... [options]",
+        description="Compare methods by the greedy returns of their runs: interquartile means with 95% bootstrap "
+        "intervals. Directories and CSV files are read, YAML files are run first.",
+        epilog="NAME=PATH gives a method a name. What is finished in --out is read and not run again. See "
+        "docs/comparing.md for what is computed.",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="RUN_OR_YAML",
+        help="a trial's or experiment's directory, a YAML file, or a CSV file that --csv wrote",
+    )
+    running = parser.add_argument_group("running YAML files")
+    running.add_argument(
+        "--seeds", metavar="N", help=f"seeds 0 to N - 1, or a list as in 3,7,9 (default {DEFAULT_SEEDS})"
+    )
+    running.add_argument("--out", metavar="DIR", help=f"where results go, and may lie already (default {DEFAULT_OUT})")
+    for name, example in (("set", "lr=1e-3"), ("stop", "timesteps_total=100000")):
+        help_text = f"as in {program} train, for every file: --{name} {example}; may be repeated"
+        running.add_argument(f"--{name}", action="append", default=[], metavar="KEY=VALUE", help=help_text)
+    running.add_argument("--concurrent", default=1, metavar="N", help="trials of a grid at once (default %(default)s)")
+    where = parser.add_argument_group("what is compared")
+    where.add_argument("--at", metavar="STEPS", help="environment steps (default: the last that every run has reached)")
+    where.add_argument(
+        "--window", metavar="STEPS", help="the mean of the evaluations in as many steps up to there (default: the last)"
+    )
+    out = parser.add_argument_group("what to write")
+    out.add_argument("--csv", metavar="FILE", help="every evaluation, from which all else can be made again")
+    out.add_argument("--json", metavar="FILE", help="the table, with versions and machine")
+    out.add_argument("--figure", metavar="FILE", help="learning curves with intervals, a PNG")
+    _add_common(parser)
+    return parser
+
+
 def _add_common(parser: _Parser) -> None:
     """Adds what every command takes."""
     parser.add_argument(
@@ -300,6 +342,39 @@ def _bench(program: str, words: Sequence[str]) -> int:
     )
 
 
+def _compare(program: str, words: Sequence[str]) -> int:
+    """Parses the words after `rllib compare` and compares."""
+    arguments = compare_parser(program).parse(words)
+    if not arguments.sources:
+        raise ConfigError(f"what to compare? expected {program} compare RUN_OR_YAML...")
+    _import_modules(arguments.modules)
+
+    from k24_rllib.cli.bench import output_file
+    from k24_rllib.cli.compare import CompareOptions, run_compare
+    from k24_rllib.cli.comparison.table import Budget
+
+    return run_compare(
+        CompareOptions(
+            program=program,
+            words=words,
+            sources=arguments.sources,
+            seeds=arguments.seeds,
+            out=arguments.out,
+            set=arguments.set,
+            stop=arguments.stop,
+            concurrent=_whole("--concurrent", arguments.concurrent, low=1),
+            budget=Budget(
+                at=_optional_whole("--at", arguments.at, low=1),
+                window=_optional_whole("--window", arguments.window, low=1),
+            ),
+            csv=output_file("--csv", arguments.csv),
+            json=output_file("--json", arguments.json),
+            figure=output_file("--figure", arguments.figure),
+            verbose=arguments.verbose,
+        )
+    )
+
+
 def _import_modules(names: Sequence[str]) -> None:
     """Imports the user's modules, which may lie in the working directory."""
     if names and str(Path.cwd()) not in sys.path:
@@ -335,7 +410,12 @@ def _positive(option: str, text: str | float) -> float:
     return value
 
 
-COMMANDS: dict[str, Callable[[str, Sequence[str]], int]] = {"train": _train, "evaluate": _evaluate, "bench": _bench}
+COMMANDS: dict[str, Callable[[str, Sequence[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "bench": _bench,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

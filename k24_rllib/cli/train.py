@@ -36,6 +36,8 @@ class TrainOptions:
     verbose: int = 0
     modules: Sequence[str] = ()
     """The user's modules, already imported; evaluating the result needs them too."""
+    max_concurrent: int | None = None
+    """Trials that may run at once; None means as many as Ray has room for."""
 
     @property
     def cluster(self) -> str | None:
@@ -49,14 +51,9 @@ def run_train(options: TrainOptions) -> int:
     if options.verbose == 0:
         quiet_ray()
     experiments = read_experiments(options.file, options.overrides)
-    for experiment in experiments:
-        _check_restore(experiment)
     if options.resume:
         _check_resume(experiments)
-    request = _largest_request(experiments)
-    if options.cluster is None:
-        _check_gpus(request)
-    _start_ray(options, request)
+    prepare_ray(experiments, options)
     import ray
 
     from k24_rllib.cli.progress import duration
@@ -70,6 +67,16 @@ def run_train(options: TrainOptions) -> int:
         ray.shutdown()
     print(f"\n{duration(time.monotonic() - began)} in all")
     return 0
+
+
+def prepare_ray(experiments: Sequence[Experiment], options: TrainOptions) -> None:
+    """Checks what only this machine can tell about the experiments, then starts Ray with room for them."""
+    for experiment in experiments:
+        _check_restore(experiment)
+    request = _largest_request(experiments)
+    if options.cluster is None:
+        _check_gpus(request)
+    _start_ray(options, request)
 
 
 def _check_restore(experiment: Experiment) -> None:
@@ -149,7 +156,7 @@ def _run_experiment(experiment: Experiment, options: TrainOptions) -> int:
     if not experiment.stop and experiment.time_budget_s is None:
         print("note: the file gives no stop, so this runs until Ctrl-C")
     with Interrupt() as interrupt:
-        trials = _run_tune(experiment, options, interrupt)
+        trials = run_tune(experiment, options, interrupt)
     if interrupt.signal is not None:
         return _report_interrupt(experiment, options, trials, interrupt.signal)
     failed = [trial for trial in trials if trial.status == "ERROR"]
@@ -157,11 +164,11 @@ def _run_experiment(experiment: Experiment, options: TrainOptions) -> int:
         if trial not in failed:
             _report_trial(trial, options)
     for trial in failed:
-        _report_failure(trial)
+        report_failure(trial)
     return 1 if failed else 0
 
 
-def _run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> list[Any]:
+def run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> list[Any]:
     """Hands the experiment to Tune and returns its trials."""
     from ray import tune
     from ray.tune.stopper import FunctionStopper
@@ -183,6 +190,7 @@ def _run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> 
         restore=str(find_checkpoint(experiment.restore)) if experiment.restore else None,
         resume_config=resume_config,
         max_failures=experiment.max_failures,
+        max_concurrent_trials=options.max_concurrent,
         scheduler=PausingScheduler(interrupt),
         callbacks=[Progress(experiment.stop), LeaveWhenPaused(interrupt)],
         verbose=options.verbose,
@@ -208,7 +216,7 @@ def _report_trial(trial: Any, options: TrainOptions) -> None:
     print(f"evaluate it    {evaluate_command(options.program, checkpoint, options.modules)}", flush=True)
 
 
-def _report_failure(trial: Any) -> None:
+def report_failure(trial: Any) -> None:
     """Prints why a trial failed, in one line, and where the whole story is."""
     log = Path(trial.path) / "error.txt"
     if not log.is_file():  # not copied there, or not on this machine

@@ -39,6 +39,12 @@ def tiny() -> dict[str, Any]:
     return copy.deepcopy(TINY)
 
 
+@pytest.fixture(scope="session")
+def tiny_once() -> dict[str, Any]:
+    """The same experiment for fixtures that are made once."""
+    return copy.deepcopy(TINY)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     """Writes text, or an experiment by its name, to a YAML file."""

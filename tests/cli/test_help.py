@@ -18,6 +18,7 @@ def test_help_names_the_commands(call: Callable[..., subprocess.CompletedProcess
     assert outcome.stderr == ""
     assert "rllib train -f FILE" in outcome.stdout
     assert "rllib evaluate CHECKPOINT" in outcome.stdout
+    assert "rllib compare RUN_OR_YAML..." in outcome.stdout
 
 
 def test_k24_is_the_same_program_and_says_its_own_name(
@@ -40,6 +41,7 @@ def test_version(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
             "--set --stop --seed --num-samples --storage-path --restore --resume --ray-address --checkpoint-freq -v",
         ),
         ("evaluate", "--episodes --seed -v"),
+        ("compare", "--seeds --out --set --stop --at --window --csv --json --figure -v"),
     ],
 )
 def test_each_command_explains_its_options(capsys: pytest.CaptureFixture[str], command: str, named: str) -> None:

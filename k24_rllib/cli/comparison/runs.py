@@ -1,0 +1,216 @@
+"""One trial as a comparison sees it: its greedy evaluations, read from what Tune wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from k24_rllib.checks import ConfigError, nearest
+from k24_rllib.cli.comparison.parameters import ParameterCount
+from k24_rllib.cli.progress import GREEDY_RETURN
+from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
+
+RESULTS_FILE = "result.json"
+CONFIG_FILE = "params.json"
+UPDATES = "info/num_updates"
+SEED_DIRECTORY = re.compile(r"seed-\d+$")
+"""Directories of the experiments that `rllib compare` makes, one for each seed of a method."""
+_DEPTHS = ("", "*/", "*/*/", "*/*/*/")
+"""Where trials may lie under a given directory: it is one, an experiment, a storage path, or one that compare made."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One greedy evaluation of a run."""
+
+    env_steps: int
+    greedy_return: float
+    """Mean raw team return of the evaluation's episodes."""
+    wall_s: float
+    """Seconds of training up to there, evaluations included and pauses not."""
+    updates: int | None = None
+    """Gradient updates up to there, where the file tells them."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What makes returns comparable: the environment and its options."""
+
+    name: str
+    options: str = "{}"
+    """`env_config` as JSON with sorted keys."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options as a dict."""
+        options: dict[str, Any] = json.loads(self.options)
+        return options
+
+    def __str__(self) -> str:
+        if not self.name:
+            return "an environment that is not named"
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.config.items())])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one method."""
+
+    label: str
+    """How the user calls the method, or the experiment's name; see `comparison.methods`."""
+    environment: Environment
+    seed: int | None
+    points: tuple[Point, ...]
+    """In the order of environment steps, rising."""
+    source: str
+    """Where it was read from, for messages."""
+    algorithm: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration that the user gave, without seed and environment."""
+    directory: Path | None = None
+    """The trial's directory, None for a run that was read from a CSV file."""
+    parameters: ParameterCount | None = None
+    """Known here only for a run that was read from a CSV file."""
+
+    @property
+    def last_step(self) -> int:
+        """Environment steps at the last evaluation."""
+        return self.points[-1].env_steps
+
+
+def find_trials(given: Path) -> list[Path]:
+    """Returns the directories of the trials in `given`: itself, or up to three levels inside.
+
+    Raises:
+        ConfigError: if there is none, naming the nearest directory above that has some.
+    """
+    trials = _trials_in(given)
+    if not trials:
+        above = next((parent for parent in list(given.absolute().parents)[:3] if _trials_in(parent)), None)
+        hint = f"; the nearest directory with some is {above}" if above else ""
+        raise ConfigError(f"{given}: holds no trial, expected a directory with {RESULTS_FILE}, or a run's{hint}")
+    return trials
+
+
+def _trials_in(directory: Path) -> list[Path]:
+    found = {file.parent for depth in _DEPTHS for file in directory.glob(depth + RESULTS_FILE)}
+    return sorted(found)
+
+
+def missing_path(given: str) -> ConfigError:
+    """Returns the error for a path that is not there, naming the nearest one beside it."""
+    path = Path(given)
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return ConfigError(
+        f"{given}: no such file or directory, expected a run's directory, a YAML file or a CSV file of evaluations"
+        f"{nearest(path.name, beside)}"
+    )
+
+
+def experiment_name(trial: Path) -> str:
+    """Returns the name of the experiment that a trial's directory belongs to."""
+    directory = trial.absolute().parent
+    return (directory.parent if SEED_DIRECTORY.match(directory.name) else directory).name
+
+
+def read_trial(trial: Path, label: str | None = None) -> Run:
+    """Reads a trial's configuration and greedy evaluations; a running trial's as far as they are written.
+
+    Args:
+        trial: The trial's directory.
+        label: What to call the method; None takes the experiment's name.
+
+    Returns:
+        The run. One that is too young for its first evaluation has no points.
+
+    Raises:
+        ConfigError: if the files can't be read, or hold no evaluation because none was asked for.
+    """
+    given = read_config(trial)
+    results = read_results(trial)
+    points = [point for result in results if (point := _point(trial, result)) is not None]
+    if results and not points:
+        _check_evaluates(trial, given, results[-1])
+    environment = Environment(str(given.get("env", "")), json.dumps(given.get("env_config") or {}, sort_keys=True))
+    return Run(
+        label=label or experiment_name(trial),
+        environment=environment,
+        seed=given["seed"] if isinstance(given.get("seed"), int) else None,
+        points=_last_of_each_step(points),
+        source=str(trial),
+        algorithm=trial.name.partition("_")[0],
+        settings={key: value for key, value in given.items() if key not in ("seed", "env", "env_config")},
+        directory=trial,
+    )
+
+
+def read_config(trial: Path) -> dict[str, Any]:
+    """Returns the settings that a trial was given."""
+    file = trial / CONFIG_FILE
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: can't be read ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: expected a trial's settings")
+    return content
+
+
+def read_results(trial: Path) -> list[dict[str, Any]]:
+    """Returns what a trial reported; the last line of one that is running may be half written and is left out.
+
+    A run that was resumed from a checkpoint repeats what came after it: the later word stands.
+    """
+    file = trial / RESULTS_FILE
+    lines = file.read_text().splitlines()
+    results: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            result = json.loads(line)
+        except ValueError:
+            if number == len(lines):
+                break
+            raise ConfigError(f"{file}: line {number}: is not a result, expected JSON") from None
+        steps = result_value(result, ENV_STEPS) if isinstance(result, dict) else None
+        if steps is None:
+            raise ConfigError(f"{file}: line {number}: has no {ENV_STEPS}, expected a result of QMix or K24QMix")
+        while results and (result_value(results[-1], ENV_STEPS) or 0.0) >= steps:
+            results.pop()
+        results.append(result)
+    return results
+
+
+def _point(trial: Path, result: Mapping[str, Any]) -> Point | None:
+    """Returns the evaluation in a result, or None if it has none."""
+    greedy = result_value(result, GREEDY_RETURN)
+    steps, seconds, updates = (result_value(result, key) for key in (ENV_STEPS, SECONDS, UPDATES))
+    if greedy is None or not math.isfinite(greedy):
+        return None
+    if seconds is None or steps is None:
+        raise ConfigError(f"{trial / RESULTS_FILE}: an evaluation has no {SECONDS}, expected a result of RLlib's")
+    return Point(int(steps), greedy, seconds, None if updates is None else int(updates))
+
+
+def _last_of_each_step(points: Sequence[Point]) -> tuple[Point, ...]:
+    by_step = {point.env_steps: point for point in points}
+    return tuple(by_step[step] for step in sorted(by_step))
+
+
+def _check_evaluates(trial: Path, given: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+    """Checks that a trial without evaluations so far is at least going to have some."""
+    interval, iterations = given.get("evaluation_interval"), result_value(last, ITERATIONS) or 0
+    if not interval:
+        raise ConfigError(
+            f"{trial}: has no greedy evaluation in {iterations:.0f} iterations, "
+            "expected evaluation_interval in its config, as in evaluation_interval: 10"
+        )
+    if last.get("done"):
+        raise ConfigError(
+            f"{trial}: ended before its first greedy evaluation, after {iterations:.0f} iterations; "
+            f"expected evaluation_interval below {interval}"
+        )

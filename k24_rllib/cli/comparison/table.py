@@ -1,0 +1,324 @@
+"""What a comparison comes to: figures per method, as tables on stdout and as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import statistics as middle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from k24_rllib.checks import ConfigError
+from k24_rllib.cli.comparison.methods import Comparison, Method
+from k24_rllib.cli.comparison.parameters import ParameterCount, parameters_of
+from k24_rllib.cli.comparison.runs import Point, Run
+from k24_rllib.cli.comparison.statistics import (
+    FEWEST_TRUSTED,
+    Array,
+    Estimate,
+    difference,
+    estimate,
+    probability_of_improvement,
+)
+from k24_rllib.cli.progress import duration
+from k24_rllib.cli.report import machine, print_table, versions
+
+PACKAGES = ("torch", "ray", "numpy", "scipy")
+ALL_ENVIRONMENTS = "all environments"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one method."""
+
+    method: str
+    seeds: list[int]
+    env_steps: list[int]
+    """Of the evaluation that is compared, one for each seed."""
+    returns: list[float]
+    greedy_return: Estimate
+    score: Estimate | None = None
+    difference: Estimate | None = None
+    """Of the greedy return to the first method's; None for that one."""
+    probability: Estimate | None = None
+    """That a run is better than one of the first method."""
+    steps_per_s: float | None = None
+    updates_per_s: float | None = None
+    """Medians over runs of what was done by the whole time until then, evaluations included."""
+    wall_s: float | None = None
+    parameters: ParameterCount | None = None
+
+
+@dataclass
+class Table:
+    """The rows of one environment."""
+
+    title: str
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    reference: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where runs are compared."""
+
+    at: int | None = None
+    """Environment steps; None takes the last that every run has reached."""
+    window: int | None = None
+    """Steps up to there of which all evaluations are averaged; None takes the one evaluation nearest to it."""
+
+
+def make_table(comparison: Comparison, budget: Budget) -> Table:
+    """Compares the methods of one environment at equal environment steps."""
+    notes = list(comparison.notes)
+    methods, at = _at_budget(comparison, budget, notes)
+    chosen = {method.name: [_value(run, at, budget.window) for run in method.runs] for method in methods}
+    returns = {name: np.array([value for value, _ in values]) for name, values in chosen.items()}
+    baseline = returns[methods[0].name]
+    rows = []
+    for method in methods:
+        mine, first = returns[method.name], method is methods[0]
+        greedy = estimate([mine])
+        rows.append(
+            Row(
+                method=method.name,
+                seeds=[run.seed for run in method.runs if run.seed is not None],
+                env_steps=[point.env_steps for _, point in chosen[method.name]],
+                returns=mine.tolist(),
+                greedy_return=greedy,
+                score=_score(greedy, comparison.reference),
+                difference=None if first else difference([mine], [baseline]),
+                probability=None if first else probability_of_improvement([mine], [baseline]),
+                **_speed([point for _, point in chosen[method.name]]),
+                parameters=_parameters(method, notes),
+            )
+        )
+    notes += _warnings(rows)
+    window = f", mean of the last {budget.window:,} steps' evaluations" if budget.window else ""
+    title = f"{comparison.environment}: greedy team return at {at:,} environment steps{window}"
+    return Table(title, rows, notes, comparison.reference)
+
+
+def _at_budget(comparison: Comparison, budget: Budget, notes: list[str]) -> tuple[list[Method], int]:
+    """Returns the budget in environment steps, and the methods with the runs that were evaluated there.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    runs = [(method.name, run) for method in comparison.methods for run in method.runs]
+    name, shortest = min(runs, key=lambda named: named[1].last_step)
+    longest = max(run.last_step for _, run in runs)
+    at = shortest.last_step if budget.at is None else budget.at
+    if budget.at is None and longest - at > _spacing(shortest):
+        notes.append(
+            f"compared where every run has been: {name} seed {shortest.seed} ends at {at:,} steps, "
+            f"others go on to {longest:,} (--at STEPS leaves out shorter runs)"
+        )
+    methods = []
+    for method in comparison.methods:
+        kept = tuple(run for run in method.runs if _covers(run, at))
+        lost = [str(run.seed) for run in method.runs if run not in kept]
+        if lost:
+            notes.append(f"{method.name}: left out, not evaluated at {at:,} steps: seed {', '.join(lost)}")
+        if kept:
+            methods.append(replace(method, runs=kept))
+    if not methods:
+        raise ConfigError(
+            f"--at {at}: no run was evaluated there in {comparison.environment}, expected at most {longest}"
+        )
+    return methods, at
+
+
+def _covers(run: Run, at: int) -> bool:
+    """Returns whether a run has an evaluation at a budget, or one that no other would be nearer to."""
+    slack = _spacing(run) / 2
+    return run.points[0].env_steps - slack <= at <= run.last_step + slack
+
+
+def _spacing(run: Run) -> float:
+    """Returns the usual number of steps between a run's evaluations."""
+    steps = [point.env_steps for point in run.points]
+    return middle.median(np.diff(steps).tolist()) if len(steps) > 1 else steps[0]
+
+
+def _value(run: Run, at: int, window: int | None) -> tuple[float, Point]:
+    """Returns a run's greedy return at a budget, and the evaluation that is nearest to it."""
+    nearest = min(run.points, key=lambda point: abs(point.env_steps - at))
+    if window is None:
+        return nearest.greedy_return, nearest
+    end = nearest.env_steps
+    inside = [point.greedy_return for point in run.points if end - window < point.env_steps <= end]
+    return middle.fmean(inside), nearest
+
+
+def _score(greedy: Estimate, reference: tuple[float, float] | None) -> Estimate | None:
+    if reference is None:
+        return None
+    random, scripted = reference
+    return greedy.scaled(1 / (scripted - random), -random)
+
+
+def _speed(points: Sequence[Point]) -> dict[str, float | None]:
+    """Returns the medians over runs of steps/s, updates/s and seconds up to `points`."""
+    timed = [point for point in points if point.wall_s > 0]
+    if not timed:
+        return {}
+    updates = [point.updates / point.wall_s for point in timed if point.updates is not None]
+    return {
+        "steps_per_s": middle.median(point.env_steps / point.wall_s for point in timed),
+        "updates_per_s": middle.median(updates) if updates else None,
+        "wall_s": middle.median(point.wall_s for point in timed),
+    }
+
+
+def _parameters(method: Method, notes: list[str]) -> ParameterCount | None:
+    """Returns the size of a method's networks, from its first run."""
+    run = method.runs[0]
+    if run.parameters is not None or run.directory is None or run.algorithm is None:
+        return run.parameters
+    settings = {**run.settings, "env": run.environment.name, "env_config": run.environment.config}
+    try:
+        return parameters_of(run.algorithm, settings, run.directory)
+    except ConfigError as error:
+        notes.append(f"{method.name}: parameters not counted: {error}")
+        return None
+
+
+def _warnings(rows: Sequence[Row]) -> list[str]:
+    """Returns what must be said about few seeds."""
+    single = [row.method for row in rows if len(row.seeds) == 1]
+    few = [row.method for row in rows if 1 < len(row.seeds) < FEWEST_TRUSTED]
+    notes = []
+    if single:
+        notes.append(f"a single seed has no interval: {', '.join(single)}")
+    if few:
+        notes.append(
+            f"fewer than {FEWEST_TRUSTED} seeds: the IQM is the plain mean and the interval is too narrow to trust: "
+            f"{', '.join(few)}"
+        )
+    return notes
+
+
+def aggregate_table(comparisons: Sequence[Comparison], tables: Sequence[Table]) -> Table | None:
+    """Compares the score over all environments, the bootstrap being stratified over them.
+
+    None unless there are several, all with a known scale, and at least two methods that were run in each of them.
+    """
+    if len(tables) < 2 or any(comparison.reference is None for comparison in comparisons):
+        return None
+    scores = [_scores_by_method(table) for table in tables]
+    shared = [name for name in scores[0] if all(name in other for other in scores[1:])]
+    if len(shared) < 2:
+        return None
+    strata = {name: [each[name] for each in scores] for name in shared}
+    baseline = strata[shared[0]]
+    rows = []
+    for name in shared:
+        mine, first = strata[name], name == shared[0]
+        rows.append(
+            Row(
+                method=name,
+                seeds=[],
+                env_steps=[],
+                returns=[],
+                greedy_return=estimate(mine),
+                score=estimate(mine),
+                difference=None if first else difference(mine, baseline),
+                probability=None if first else probability_of_improvement(mine, baseline),
+            )
+        )
+    return Table(f"{ALL_ENVIRONMENTS}: score over {len(tables)} of them, bootstrap stratified", rows)
+
+
+def _scores_by_method(table: Table) -> dict[str, Array]:
+    assert table.reference is not None
+    random, scripted = table.reference
+    return {row.method: (np.array(row.returns) - random) / (scripted - random) for row in table.rows}
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Prints each environment's figures: how good the methods are, then what they cost."""
+    for table in tables:
+        print(f"\n{table.title}")
+        print_table(_result_rows(table))
+        if any(row.wall_s is not None for row in table.rows):
+            print()
+            print_table(_cost_rows(table))
+        for note in table.notes:
+            print(f"  note: {note}")
+
+
+def _result_rows(table: Table) -> list[list[str]]:
+    """Returns the cells of the table that says how good the methods are; columns that nobody fills are left out."""
+    first = table.rows[0].method
+    aggregate = not table.rows[0].seeds
+    rows = [["method", "seeds", "IQM return [95%]", "score [95%]", f"minus {first} [95%]", "P(better) [95%]"]]
+    for row in table.rows:
+        rows.append(
+            [
+                row.method,
+                str(len(row.seeds)),
+                _cell(row.greedy_return, 1),
+                _cell(row.score, 2),
+                _cell(row.difference, 2 if aggregate else 1, sign=True),
+                _cell(row.probability, 2),
+            ]
+        )
+    return _without_empty_columns(rows, drop=(1, 2) if aggregate else ())
+
+
+def _cost_rows(table: Table) -> list[list[str]]:
+    """Returns the cells of the table that says what methods cost."""
+    rows = [["method", "env steps", "wall time", "steps/s", "updates/s", "parameters", "of an agent", "bytes"]]
+    for row in table.rows:
+        size = row.parameters
+        rows.append(
+            [
+                row.method,
+                _range(row.env_steps),
+                "" if row.wall_s is None else duration(row.wall_s),
+                "" if row.steps_per_s is None else f"{row.steps_per_s:,.0f}",
+                "" if row.updates_per_s is None else f"{row.updates_per_s:,.1f}",
+                *(
+                    [""] * 3
+                    if size is None
+                    else map("{:,}".format, (size.parameters, size.agent_parameters, size.bytes))
+                ),
+            ]
+        )
+    return _without_empty_columns(rows)
+
+
+def _cell(figure: Estimate | None, digits: int, sign: bool = False) -> str:
+    if figure is None:
+        return ""
+    form = f"{'+' if sign else ''}.{digits}f"
+    if figure.low is None or figure.high is None:
+        return format(figure.value, form)
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+
+
+def _range(steps: Sequence[int]) -> str:
+    low, high = min(steps), max(steps)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _without_empty_columns(rows: list[list[str]], drop: Sequence[int] = ()) -> list[list[str]]:
+    keep = [i for i in range(len(rows[0])) if i not in drop and any(row[i] for row in rows[1:])]
+    return [[row[i] or "-" for i in keep] for row in rows]
+
+
+def write_json(path: Path, tables: Sequence[Table]) -> None:
+    """Writes everything in the tables, with versions and machine."""
+    content: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(PACKAGES),
+        "machine": machine(),
+        "tables": [asdict(table) for table in tables],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,52 @@
+"""What commands that measure have in common: tables on stdout, and what a figure was measured with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from k24_rllib.cli.ray_session import available_cpus
+
+GAP = "  "
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of everything that a figure depends on: Python, `packages` and this one."""
+    from k24_rllib import __version__
+
+    installed = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **installed, "k24_rllib": __version__}
+
+
+def machine() -> dict[str, Any]:
+    """Returns what a figure was measured on."""
+    return {"cpu": cpu_model(), "cores": available_cpus(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def cpu_model() -> str:
+    """Returns the processor's name, as far as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows with columns as wide as they need; an empty row parts two tables, each with widths of its own."""
+    if [] in rows:
+        cut = list(rows).index([])
+        print_table(rows[:cut])
+        print()
+        print_table(rows[cut + 1 :])
+        return
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
+    for row in rows:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
+        )
+        print(GAP + GAP.join([first, *rest]).rstrip())
