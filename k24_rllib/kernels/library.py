@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -49,12 +49,23 @@ def call(
         tensors: Its arrays; None is a null pointer. What it writes to must be contiguous, the rest is made so.
         offsets: Elements to skip at the start of each of the first tensors.
     """
-    dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]  # alive until the call is over
-    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in dense]
+    dense = [  # alive until the call is over
+        tensor if tensor is None or tensor.is_contiguous() else tensor.contiguous() for tensor in tensors
+    ]
+    addresses = [None if tensor is None else tensor.data_ptr() for tensor in dense]
     for i, offset in enumerate(offsets):
-        if (tensor := dense[i]) is not None:
-            addresses[i] += offset * tensor.element_size()
-    getattr(kernels, name)(*map(ctypes.c_size_t, sizes), *map(ctypes.c_void_p, addresses))
+        if offset and (tensor := dense[i]) is not None:
+            addresses[i] = tensor.data_ptr() + offset * tensor.element_size()
+    _function(kernels, name, len(sizes), len(tensors))(*sizes, *addresses)
+
+
+@cache
+def _function(kernels: ctypes.CDLL, name: str, numbers: int, arrays: int) -> Callable[..., None]:
+    """Returns a kernel that takes so many whole numbers and pointers as Python's own."""
+    function = getattr(kernels, name)
+    function.argtypes = [ctypes.c_size_t] * numbers + [ctypes.c_void_p] * arrays
+    function.restype = None
+    return function  # type: ignore[no-any-return]
 
 
 def on_cpu(tensor: Tensor) -> bool:

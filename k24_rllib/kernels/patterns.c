@@ -183,6 +183,7 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
     Shape full, ragged;
     const Shape *shape;
     Layer layer = make_layer(J, I, &full);
+    const float sharpness = 1.0f / *temperature;
     for (size_t r = 0; r < R; r++)
         for (size_t first = 0; first < layer.groups; first += LANES) {
             size_t count = block(&layer, first, &shape, &ragged), at = r * K + first;
@@ -191,8 +192,8 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
 
             /* Zero mean and unit variance of the patterns' sums. */
             vec scale = larger(larger(s[0], s[1]), larger(s[2], s[3])), sum = all(0.0f), squares = all(0.0f);
-            scale = larger(scale, all(SMALLEST_SCALE));
-            for (int c = 0; c < M; c++) sum += s[c] = s[c] / scale;
+            scale = 1.0f / larger(scale, all(SMALLEST_SCALE));
+            for (int c = 0; c < M; c++) sum += s[c] *= scale;
             vec mean = sum / shape->columns;
             for (int c = 0; c < M; c++) {
                 s[c] = (s[c] - mean) * shape->real[c];
@@ -203,12 +204,12 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
                 s[c] *= shrink;
                 write(normal + c * R * K + at, s[c], count);
             }
-            write(factor + at, shrink / scale, count);
+            write(factor + at, shrink * scale, count);
 
             /* softmax(logits / temperature) */
             vec most = all(-INFINITY), total = all(0.0f);
             for (int p = 0; p < PATTERNS; p++) {
-                pi[p] = (s[FIRST[p]] + s[SECOND[p]]) / *temperature;
+                pi[p] = (s[FIRST[p]] + s[SECOND[p]]) * sharpness;
                 most = pick((pi[p] > most) & (shape->legal[p] > 0.0f), pi[p], most);
             }
             for (int p = 0; p < PATTERNS; p++) {
@@ -216,8 +217,9 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
                 vec likely = pick(below < -87.0f, all(0.0f), exponential(below)) * shape->legal[p];
                 total += pi[p] = likely;
             }
+            total = 1.0f / total;
             for (int p = 0; p < PATTERNS; p++) {
-                pi[p] /= total;
+                pi[p] *= total;
                 write(probs + p * R * K + at, pi[p], count);
             }
 
@@ -256,6 +258,7 @@ void patterns_draw_backward(size_t R, size_t J, size_t I, size_t per_mask, size_
     Shape full, ragged;
     const Shape *shape;
     Layer layer = make_layer(J, I, &full);
+    const float sharpness = 1.0f / *temperature;
     for (size_t r = 0; r < R; r++)
         for (size_t first = 0; first < layer.groups; first += LANES) {
             size_t count = block(&layer, first, &shape, &ragged), at = r * K + first;
@@ -277,7 +280,7 @@ void patterns_draw_backward(size_t R, size_t J, size_t I, size_t per_mask, size_
             }
             vec by_normal[M] = {{0}};
             for (int p = 0; p < PATTERNS; p++) {
-                by_logit[p] = pi[p] * (by_logit[p] - expected) / *temperature;
+                by_logit[p] = pi[p] * (by_logit[p] - expected) * sharpness;
                 by_normal[FIRST[p]] += by_logit[p];
                 by_normal[SECOND[p]] += by_logit[p];
             }
