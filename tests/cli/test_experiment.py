@@ -30,10 +30,11 @@ def test_the_tuned_examples_are_in_order(path: Path) -> None:
 
 
 TEMPERATURE = {"temperature_init", "temperature_final", "temperature_end"}
+PHASES = {"reset_interval", "finetune_at"}
 METHODS = {
-    "k24": ("K24QMix", {"total_env_steps", "div_coef", *TEMPERATURE}),
-    "fixed_random": ("K24QMix", {"total_env_steps", "div_coef", "masks"}),
-    "shared_mask": ("K24QMix", {"total_env_steps", "div_coef", "shared_mask", *TEMPERATURE}),
+    "k24": ("K24QMix", {"total_env_steps", "div_coef", *TEMPERATURE, *PHASES}),
+    "fixed_random": ("K24QMix", {"total_env_steps", "div_coef", "masks", "finetune_at"}),
+    "shared_mask": ("K24QMix", {"total_env_steps", "div_coef", "shared_mask", *TEMPERATURE, *PHASES}),
     "kaleidoscope": ("KaleidoscopeQMix", {"total_env_steps", "div_coef"}),
     "independent": ("QMix", {"independent_networks"}),
     "half_width": ("QMix", {"hidden_dim"}),
