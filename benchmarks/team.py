@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
+from k24_rllib.algorithms import MaskedQMixConfig
 from k24_rllib.envs import TeamEnv, make_team_env
 from k24_rllib.qmix import QMixTorchPolicy, collect_episodes
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
@@ -34,10 +35,8 @@ def configure(algorithm: str, sizes: Sizes) -> QMixConfig:
     config = UPDATE_CONFIGS[algorithm]().environment(SPREAD, env_config={"N": sizes.agents})
     config.training(hidden_dim=sizes.hidden, train_batch_size=BATCH_EPISODES)
     config.debugging(seed=0, log_level="ERROR")
-    if isinstance(config, K24QMixConfig):
-        config.k24(total_env_steps=10_000_000)
-    if isinstance(config, KaleidoscopeQMixConfig):
-        config.kaleidoscope(total_env_steps=10_000_000)
+    if isinstance(config, MaskedQMixConfig):
+        config.total_env_steps = 10_000_000
     return config
 
 

@@ -248,7 +248,11 @@ class QMixConfig(AlgorithmConfig):
         while classes:
             config_class = classes.pop()
             classes += config_class.__subclasses__()
-            if config_class.__module__.startswith("k24_rllib.") and key in (config := config_class()).known_keys():
+            if not config_class.__module__.startswith("k24_rllib."):
+                continue
+            config = config_class()
+            is_base_alone = type(config.algo_class.get_default_config()) is not config_class
+            if not is_base_alone and key in config.known_keys():
                 found.append(config.algo_name)
         return sorted(found)
 
