@@ -114,7 +114,8 @@ def test_the_table_holds_the_last_evaluations(call: Call, trained: tuple[Path, s
     expected = last_evaluations(place / "out")
     assert dict(zip(row["seeds"], row["returns"], strict=True)) == expected
     assert row["greedy_return"]["value"] == pytest.approx(sum(expected.values()) / 2)
-    assert row["parameters"]["bytes"] == 4 * row["parameters"]["parameters"]
+    size = row["parameters"]
+    assert size["parameters_agent"] < size["bytes_team"] / 4 < size["parameters_trained"]
     assert row["updates_per_s"] > 0
     versions = json.loads((tmp_path / "a.json").read_text())["versions"]
     assert set(versions) == {"python", "torch", "ray", "numpy", "scipy", "k24_rllib"}
