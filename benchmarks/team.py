@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from ray.rllib.models import ModelCatalog
 
 from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
-from k24_rllib.envs import TeamEnv, make_team_env, team_env_factory
+from k24_rllib.algorithms import MaskedQMixConfig
+from k24_rllib.envs import TeamEnv, make_team_env
 from k24_rllib.qmix import QMixTorchPolicy, collect_episodes
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
-from k24_rllib.qmix.rollout import TeamBaseEnv
 
 SPREAD = "mpe_simple_spread"
 CONFIGS: dict[str, type[QMixConfig]] = {"K24QMix": K24QMixConfig, "QMix": QMixConfig}
@@ -36,10 +35,8 @@ def configure(algorithm: str, sizes: Sizes) -> QMixConfig:
     config = UPDATE_CONFIGS[algorithm]().environment(SPREAD, env_config={"N": sizes.agents})
     config.training(hidden_dim=sizes.hidden, train_batch_size=BATCH_EPISODES)
     config.debugging(seed=0, log_level="ERROR")
-    if isinstance(config, K24QMixConfig):
-        config.k24(total_env_steps=10_000_000)
-    if isinstance(config, KaleidoscopeQMixConfig):
-        config.kaleidoscope(total_env_steps=10_000_000)
+    if isinstance(config, MaskedQMixConfig):
+        config.total_env_steps = 10_000_000
     return config
 
 
@@ -52,14 +49,8 @@ def set_up_process(threads: int) -> str:
 
 def make_policy(algorithm: str, sizes: Sizes) -> QMixTorchPolicy:
     """Returns a new policy, which needs no Ray."""
-    config = configure(algorithm, sizes)
-    config.validate()
     torch.manual_seed(0)
-    team = TeamBaseEnv(team_env_factory(SPREAD), config.env_config)
-    space = ModelCatalog.get_preprocessor_for_space(team.observation_space).observation_space
-    policy_class = config.algo_class.get_default_policy_class(config)
-    policy: QMixTorchPolicy = policy_class(space, team.action_space, config.to_dict())
-    return policy
+    return configure(algorithm, sizes).build_policy()
 
 
 def make_copies(sizes: Sizes, copies: int) -> TeamEnv:

@@ -1,4 +1,4 @@
-"""K-2:4 for Ray RLlib: QMIX, and QMIX whose agents share weights but keep, each, a learned 2 of every 4.
+"""K-2:4 for Ray RLlib: QMIX, QMIX whose agents share weights but keep, each, a learned 2 of every 4, and Kaleidoscope.
 
 Importing the package registers its algorithms (`QMix`, `K24QMix`, `KaleidoscopeQMix`), model (`k24_rnn`) and
 environments with Ray.

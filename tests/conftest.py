@@ -49,20 +49,14 @@ def small() -> Callable:
 
 @pytest.fixture
 def bare_policy() -> Callable:
-    """Builds a configuration's policy as RLlib builds it, but without Ray, and 8 episodes that it played."""
-    from ray.rllib.models import ModelCatalog
-
-    from k24_rllib.envs import team_env_factory
-    from k24_rllib.qmix.rollout import TeamBaseEnv, collect_episodes
+    """Builds a configuration's policy, without Ray, and 8 episodes that it played."""
+    from k24_rllib.envs import make_team_env
+    from k24_rllib.qmix.rollout import collect_episodes
 
     def build(config, seed: int = 0):
-        config.validate()
         torch.manual_seed(seed)
-        team = TeamBaseEnv(team_env_factory(config.env), config.env_config)
-        space = ModelCatalog.get_preprocessor_for_space(team.observation_space).observation_space
-        policy_class = config.algo_class.get_default_policy_class(config)
-        policy = policy_class(space, team.action_space, config.to_dict())
-        env = team.make(8)
+        policy = config.build_policy()
+        env = make_team_env(config.env, 8, **config.env_config)
         episodes = collect_episodes(env, policy.model, epsilon=1.0, explore=True, seed=0)
         env.close()
         policy.reward_moments.update(episodes.team_reward[episodes.valid()])

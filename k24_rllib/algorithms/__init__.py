@@ -2,6 +2,7 @@
 
 from k24_rllib.algorithms.k24_qmix import K24QMix, K24QMixConfig, K24QMixTorchPolicy
 from k24_rllib.algorithms.kaleidoscope_qmix import KaleidoscopeQMix, KaleidoscopeQMixConfig, KaleidoscopeQMixTorchPolicy
+from k24_rllib.algorithms.masked_qmix import MaskedQMix, MaskedQMixConfig, MaskedQMixTorchPolicy
 
 __all__ = [
     "K24QMix",
@@ -10,4 +11,7 @@ __all__ = [
     "KaleidoscopeQMix",
     "KaleidoscopeQMixConfig",
     "KaleidoscopeQMixTorchPolicy",
+    "MaskedQMix",
+    "MaskedQMixConfig",
+    "MaskedQMixTorchPolicy",
 ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-from dataclasses import asdict
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -12,25 +9,24 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
 
+from k24_rllib.algorithms.masked_qmix import MaskedQMix, MaskedQMixConfig, MaskedQMixTorchPolicy
 from k24_rllib.algorithms.policy_change import PolicyChange
 from k24_rllib.callbacks import (
     AdaptiveResetCallback,
     FinetuneCallback,
     PeriodicResetCallback,
     RewindCallback,
-    RunRecord,
     TemperatureCallback,
 )
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
 from k24_rllib.models import AgentWeights
-from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
+from k24_rllib.qmix import QMixConfig, QMixTorchPolicy
 from k24_rllib.qmix.policy import TrainBatch
 from k24_rllib.sparsity import (
     DIVERSITY_LOSSES,
     MASKS,
     NM_RATIOS,
     REVIVE,
-    AdaptiveDiversityCoefficient,
     MaskFlipTracker,
     SemiStructuredLinear,
     check_estimator,
@@ -38,9 +34,6 @@ from k24_rllib.sparsity import (
     temperature_at,
 )
 
-logger = logging.getLogger(__name__)
-
-DEFAULT_TOTAL_ENV_STEPS = 1_000_000
 RESET_KEYS = (
     "reset_interval",
     "reset_fraction",
@@ -52,7 +45,7 @@ RESET_KEYS = (
 )
 
 
-class K24QMixConfig(QMixConfig):
+class K24QMixConfig(MaskedQMixConfig):
     """Configuration of `K24QMix`: QMIX's own, and the method's under `k24()`.
 
     Example:
@@ -75,7 +68,6 @@ class K24QMixConfig(QMixConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or K24QMix)
         self.layer = "n:m"
-        self.total_env_steps = None
 
         # Masks: which patterns there are, and how they are drawn and learned from.
         self.pattern = "2:4"
@@ -96,11 +88,9 @@ class K24QMixConfig(QMixConfig):
         # Diversity between mask owners.
         self.diversity = "dot"
         self.div_coef = 0.1
-        self.div_window = 100
 
         # Resets, in environment steps.
         self.reset_interval = 10_000
-        self.reset_fraction = 0.1
         self.revive = "dead"
         self.ema_reset_step = 0.1
         self.kl_reset = False
@@ -184,15 +174,15 @@ class K24QMixConfig(QMixConfig):
         self._set_provided(locals())
         return self
 
-    def validate(self) -> None:
-        """Checks all values; `ConfigError` names the first that cannot work, or two that contradict each other."""
+    def decided_by_length(self) -> str:
+        """Returns what the run's length decides, as the beginning of a sentence."""
+        return "temperature and finetuning go"
+
+    def _check_method(self) -> None:
         check_choice("layer", self.layer, ("n:m",))
-        if self.total_env_steps is not None:
-            check_number("total_env_steps", self.total_env_steps, low=1, integer=True)
         self._check_masks()
         self._check_resets()
         self._check_finetuning()
-        super().validate()
 
     def _check_masks(self) -> None:
         check_choice("pattern", self.pattern, NM_RATIOS)
@@ -213,22 +203,15 @@ class K24QMixConfig(QMixConfig):
             schedule=self.temperature_schedule,
         )
         check_choice("diversity", self.diversity, DIVERSITY_LOSSES)
-        check_number("div_coef", self.div_coef, low=0.0)
-        check_number("div_window", self.div_window, low=1, integer=True)
 
     def _check_resets(self) -> None:
-        if self.reset_interval is not None:
-            check_number("reset_interval", self.reset_interval, low=0, integer=True)
-        check_number("reset_fraction", self.reset_fraction, low=0.0, high=1.0)
         check_choice("revive", self.revive, REVIVE)
         check_number("ema_reset_step", self.ema_reset_step, low=0.0, high=1.0)
         check_bool("kl_reset", self.kl_reset)
         check_number("kl_threshold", self.kl_threshold, low=0.0)
         check_number("kl_min_interval", self.kl_min_interval, low=0, integer=True)
-        total = self.total_env_steps or DEFAULT_TOTAL_ENV_STEPS
-        for key, used in (("reset_interval", self.is_given("reset_interval")), ("kl_min_interval", self.kl_reset)):
-            if used and (steps := getattr(self, key) or 0) > total:
-                raise ConfigError(f"{key}: got {steps} with total_env_steps {total}, expected at most the run's length")
+        if self.kl_reset:
+            self._check_within_run("kl_min_interval")
         if self.masks != "fixed_random":
             return
         for key in RESET_KEYS:
@@ -272,27 +255,24 @@ class K24QMixConfig(QMixConfig):
         return {**super().model_options(), "layer": self.pattern, "layer_options": layer_options}
 
 
-class K24QMixTorchPolicy(QMixTorchPolicy):
-    """QMIX's policy with the pattern-orthogonality loss (method, module C), and what the method's callbacks act on."""
+class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
+    """QMIX's policy with the pattern-orthogonality loss (method, module C), and masks that freeze for finetuning."""
 
     def __init__(self, observation_space: Any, action_space: Any, config: dict[str, Any]) -> None:
         super().__init__(observation_space, action_space, config)
-        self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
         self.policy_change = PolicyChange()
-        self.record = RunRecord()
         self._mask_flips = MaskFlipTracker()
 
     def masked_layers(self) -> list[SemiStructuredLinear]:
         """Returns the learner's masked layers, from input to output."""
         return self.model.agent.semi_structured_layers()
 
-    def progress(self) -> float:
-        """Returns the share of the run's environment steps that are sampled, 0 to 1."""
-        return min(self.global_timestep / self.total_env_steps(), 1.0)
-
-    def total_env_steps(self) -> int:
-        """Returns the run's environment steps; see `K24QMixConfig.k24`."""
-        return int(self.config["total_env_steps"] or DEFAULT_TOTAL_ENV_STEPS)
+    def steps_to_learn(self) -> float:
+        """Returns the environment steps for which masks can still change: until finetuning, or the run's end."""
+        if self.masks_frozen():
+            return 0.0
+        share = 1.0 if self.config["finetune_at"] is None else self.config["finetune_at"]
+        return share * float(self.total_env_steps()) - self.global_timestep
 
     # --- what callbacks do to it
 
@@ -312,16 +292,6 @@ class K24QMixTorchPolicy(QMixTorchPolicy):
             own = {"weight": target.weight, "bias": target.bias}
             target.load_state_dict({**online.state_dict(), **own})
 
-    def forget_moments(self, parameter: Tensor, entries: Tensor | None = None) -> None:
-        """Clears what the optimizer remembers of a parameter, or of `entries` (bool, shaped like it) alone."""
-        for optimizer in self._optimizers:
-            if entries is None:
-                optimizer.state.pop(parameter, None)
-                continue
-            for moment in optimizer.state.get(parameter, {}).values():
-                if isinstance(moment, Tensor) and moment.shape == parameter.shape:  # not the count of its steps
-                    moment.masked_fill_(entries, 0.0)
-
     def set_learning_rate(self, lr: float) -> None:
         """Sets the optimizer's learning rate, until RLlib's schedule sets it again."""
         for optimizer in self._optimizers:
@@ -336,54 +306,42 @@ class K24QMixTorchPolicy(QMixTorchPolicy):
         self.policy_change.see(q[:-1], batch.available[:-1], batch.valid)
         return q
 
-    def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Returns `c * L_div` and its parts; `c` holds it at `div_coef` times the TD loss. Frozen masks have none."""
+    def diversity_loss(self, weights: AgentWeights) -> Tensor | None:
+        """Returns the loss named by `diversity`; frozen masks have none."""
         joint = self.model.agent.joint
         if joint is None or weights.probs is None:
-            nothing = loss_td.new_zeros(())
-            return None, {"div_loss": nothing, "div_coef": nothing}
-        div_loss = joint.diversity(self.config["diversity"], self.masked_layers(), weights.probs)
-        coefficient = self.diversity.update(loss_td.detach(), div_loss.detach())
-        stats = {"div_loss": div_loss.detach(), "div_coef": coefficient}
-        return (coefficient * div_loss if self.config["div_coef"] else None), stats
+            return None
+        return joint.diversity(self.config["diversity"], self.masked_layers(), weights.probs)
 
     def method_metrics(self) -> dict[str, Tensor | float]:
-        """Returns the metrics of masks and events as they stand; changes are those since the last call.
-
-        Everything is explained in docs/metrics.md. Tensors are 0-dimensional and unread.
-        """
+        """Returns the metrics of masks and events as they stand; changes are those since the last call."""
         layers = self.masked_layers()
         return {
+            **super().method_metrics(),
             **pattern_metrics(layers),
             "mask_flip_rate": self._mask_flips.update(layers),
             "kl_div": self.policy_change.divergence(),
-            "resets_total": self.record.resets_total,
             "finetune_mode": int(self.record.finetuning),
         }
 
     # --- state
 
     def get_state(self) -> dict[str, Any]:
-        """Returns QMIX's state and all that the method remembers."""
-        histories = {name: value.cpu().numpy() for name, value in self.diversity.state_dict().items()}
+        """Returns all that the method remembers, with QMIX's state."""
         return {
             **super().get_state(),
-            "diversity": histories,
             "policy_change": self.policy_change.get_state(),
             "mask_flips": convert_to_numpy(self._mask_flips.get_state()),
-            "record": asdict(self.record),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned."""
         super().set_state(state)
-        self.diversity.load_state_dict(convert_to_torch_tensor(state["diversity"], device=self.device))
         self.policy_change.set_state(state["policy_change"], self.device)
         self._mask_flips.set_state(convert_to_torch_tensor(state["mask_flips"], device=self.device))
-        self.record = RunRecord(**copy.deepcopy(state["record"]))
 
 
-class K24QMix(QMix):
+class K24QMix(MaskedQMix):
     """QMIX whose agents share weights and keep, each, a learned 2 of every 4: the method in short is in the README."""
 
     config: K24QMixConfig
@@ -397,18 +355,3 @@ class K24QMix(QMix):
     def get_default_policy_class(cls, config: QMixConfig) -> type[QMixTorchPolicy]:
         """Returns the policy class."""
         return K24QMixTorchPolicy
-
-    def setup(self, config: Any) -> None:
-        """Builds everything, and says so where the run's length was not given."""
-        super().setup(config)
-        if self.config.total_env_steps is None:
-            logger.warning(
-                "total_env_steps is not given: temperature and finetuning go by %s environment steps",
-                f"{DEFAULT_TOTAL_ENV_STEPS:,}",
-            )
-
-    def learner_metrics(self, metrics: dict[str, Any]) -> dict[str, float]:
-        """Returns QMIX's metrics and the method's; called once an iteration."""
-        policy = self.policy
-        assert isinstance(policy, K24QMixTorchPolicy)
-        return super().learner_metrics({**metrics, **policy.method_metrics()})

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import NotProvided
-from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
 
-from k24_rllib.algorithms.k24_qmix import DEFAULT_TOTAL_ENV_STEPS
+from k24_rllib.algorithms.masked_qmix import MaskedQMix, MaskedQMixConfig, MaskedQMixTorchPolicy
 from k24_rllib.callbacks import KaleidoscopeResetCallback
 from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.models import AgentWeights
-from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
-from k24_rllib.sparsity import (
-    AdaptiveDiversityCoefficient,
-    KaleidoscopeLinear,
-    kaleidoscope_diversity_loss,
-    kaleidoscope_metrics,
-)
-
-logger = logging.getLogger(__name__)
+from k24_rllib.qmix import QMixConfig, QMixTorchPolicy
+from k24_rllib.sparsity import KaleidoscopeLinear, kaleidoscope_diversity_loss, kaleidoscope_metrics
 
 
-class KaleidoscopeQMixConfig(QMixConfig):
+class KaleidoscopeQMixConfig(MaskedQMixConfig):
     """Configuration of `KaleidoscopeQMix`: QMIX's own, and the method's under `kaleidoscope()`.
 
     Example:
@@ -43,14 +34,11 @@ class KaleidoscopeQMixConfig(QMixConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or KaleidoscopeQMix)
         self.layer = "kaleidoscope"
-        self.total_env_steps = None
         self.threshold_scale = 5.0
         self.threshold_bias = 5.0
         self.div_coef = 0.5
-        self.div_window = 100
         self.div_layer_weights = None
         self.reset_interval = 200_000
-        self.reset_fraction = 0.1
 
     def kaleidoscope(
         self,
@@ -84,18 +72,14 @@ class KaleidoscopeQMixConfig(QMixConfig):
         self._set_provided(locals())
         return self
 
-    def validate(self) -> None:
-        """Checks all values; `ConfigError` names the first that cannot work."""
-        if self.total_env_steps is not None:
-            check_number("total_env_steps", self.total_env_steps, low=1, integer=True)
+    def decided_by_length(self) -> str | None:
+        """Returns what the run's length decides, as the beginning of a sentence; nothing without resets."""
+        return "resets end" if self.reset_interval else None
+
+    def _check_method(self) -> None:
         check_number("threshold_scale", self.threshold_scale, low=0.0)
         check_number("threshold_bias", self.threshold_bias)
-        check_number("div_coef", self.div_coef, low=0.0)
-        check_number("div_window", self.div_window, low=1, integer=True)
         self._check_layer_weights()
-        check_number("reset_fraction", self.reset_fraction, low=0.0, high=1.0)
-        self._check_reset_interval()
-        super().validate()
 
     def _check_layer_weights(self) -> None:
         """Checks that there is a number for each masked layer: four, and one more where there is no GRU."""
@@ -107,87 +91,40 @@ class KaleidoscopeQMixConfig(QMixConfig):
         for weight in given:
             check_number("div_layer_weights", weight, low=0.0)
 
-    def _check_reset_interval(self) -> None:
-        """Checks the interval; one that was asked for must fit into the run."""
-        if self.reset_interval is None:
-            return
-        interval = check_number("reset_interval", self.reset_interval, low=0, integer=True)
-        total = self.total_env_steps or DEFAULT_TOTAL_ENV_STEPS
-        if interval > total and self.is_given("reset_interval"):
-            raise ConfigError(
-                f"reset_interval: got {interval} with total_env_steps {total}, expected at most the run's length"
-            )
-
     def model_options(self) -> dict[str, Any]:
         """Returns the `custom_model_config` of the model, with the layer's options."""
         layer_options = {"threshold_scale": self.threshold_scale, "threshold_bias": self.threshold_bias}
         return {**super().model_options(), "layer_options": layer_options}
 
 
-class KaleidoscopeQMixTorchPolicy(QMixTorchPolicy):
-    """QMIX's policy with Kaleidoscope's diversity loss.
-
-    Attributes:
-        last_reset_step: Environment steps sampled when the last reset came, 0 before the first.
-        resets_total: Resets so far.
-        revived_total: Connections that they revived, all together.
-    """
-
-    def __init__(self, observation_space: Any, action_space: Any, config: dict[str, Any]) -> None:
-        super().__init__(observation_space, action_space, config)
-        self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
-        self.last_reset_step = self.resets_total = self.revived_total = 0
+class KaleidoscopeQMixTorchPolicy(MaskedQMixTorchPolicy):
+    """QMIX's policy with Kaleidoscope's diversity loss."""
 
     def masked_layers(self) -> list[KaleidoscopeLinear]:
         """Returns the learner's masked layers, from input to output."""
         return self.model.agent.kaleidoscope_layers()
 
-    def progress(self) -> float:
-        """Returns the share of the run's environment steps that are sampled, 0 to 1."""
-        return min(self.global_timestep / self.total_env_steps(), 1.0)
-
-    def total_env_steps(self) -> int:
-        """Returns the run's environment steps; see `KaleidoscopeQMixConfig.kaleidoscope`."""
-        return int(self.config["total_env_steps"] or DEFAULT_TOTAL_ENV_STEPS)
-
     def reset_generator(self) -> torch.Generator | None:
         """Returns what the next reset draws from, made of the run's seed and the resets so far."""
         if self.config["seed"] is None:
             return None
-        seed = np.random.SeedSequence([self.config["seed"], self.resets_total]).generate_state(1)[0]
+        seed = np.random.SeedSequence([self.config["seed"], self.record.resets_total]).generate_state(1)[0]
         return torch.Generator(self.device).manual_seed(int(seed))
 
-    def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Returns `c * L_div` and its parts; `c` holds it at `div_coef` times the TD loss."""
-        div_loss = kaleidoscope_diversity_loss(self.masked_layers(), self.config["div_layer_weights"])
-        coefficient = self.diversity.update(loss_td.detach(), div_loss.detach())
-        stats = {"div_loss": div_loss.detach(), "div_coef": coefficient}
-        return (coefficient * div_loss if self.config["div_coef"] else None), stats
+    def diversity_loss(self, weights: AgentWeights) -> Tensor:
+        """Returns minus how much owners' masks differ, see `kaleidoscope_diversity_loss`."""
+        return kaleidoscope_diversity_loss(self.masked_layers(), self.config["div_layer_weights"])
 
-    def mask_metrics(self) -> dict[str, Tensor | float]:
-        """Returns the metrics of the masks as they stand."""
-        return {**kaleidoscope_metrics(self.masked_layers()), "progress": self.progress()}
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns QMIX's state, the histories behind the adaptive weight, and what resets remember."""
+    def method_metrics(self) -> dict[str, Tensor | float]:
+        """Returns the metrics of masks and resets as they stand."""
         return {
-            **super().get_state(),
-            "diversity": {name: value.cpu().numpy() for name, value in self.diversity.state_dict().items()},
-            "resets": {name: getattr(self, name) for name in _RESET_COUNTERS},
+            **super().method_metrics(),
+            **kaleidoscope_metrics(self.masked_layers()),
+            "revived_total": self.record.revived_total,
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_state` returned."""
-        super().set_state(state)
-        self.diversity.load_state_dict(convert_to_torch_tensor(state["diversity"], device=self.device))
-        for name in _RESET_COUNTERS:
-            setattr(self, name, state["resets"][name])
 
-
-_RESET_COUNTERS = ("last_reset_step", "resets_total", "revived_total")
-
-
-class KaleidoscopeQMix(QMix):
+class KaleidoscopeQMix(MaskedQMix):
     """QMIX whose agents share weights and prune, each, what lies below its own learned thresholds."""
 
     config: KaleidoscopeQMixConfig
@@ -201,19 +138,3 @@ class KaleidoscopeQMix(QMix):
     def get_default_policy_class(cls, config: QMixConfig) -> type[QMixTorchPolicy]:
         """Returns the policy class."""
         return KaleidoscopeQMixTorchPolicy
-
-    def setup(self, config: Any) -> None:
-        """Builds everything, and says so where the run's length was not given."""
-        super().setup(config)
-        if self.config.total_env_steps is None and self.config.reset_interval:
-            logger.warning(
-                "total_env_steps is not given: resets end %s environment steps before %s",
-                f"{self.config.reset_interval:,}",
-                f"{DEFAULT_TOTAL_ENV_STEPS:,}",
-            )
-
-    def learner_metrics(self, metrics: dict[str, Any]) -> dict[str, float]:
-        """Returns QMIX's metrics and those of the masks."""
-        policy = self.policy
-        assert isinstance(policy, KaleidoscopeQMixTorchPolicy)
-        return super().learner_metrics({**metrics, **policy.mask_metrics()})

@@ -20,9 +20,16 @@ class RunRecord:
     last_reset_step: int = 0
     """Environment steps sampled at the last reset of masks."""
     resets_total: int = 0
+    revived_total: int = 0
+    """Connections that Kaleidoscope's resets revived, all together."""
     finetuning: bool = False
     snapshot: list[NDArray[np.float32]] | None = None
     """`W` of each masked layer at `rewind_to`, until it is put back."""
     rewound: bool = False
     custom: dict[str, Any] = field(default_factory=dict)
     """Room for callbacks of the user's own."""
+
+    def note_reset(self, step: int) -> None:
+        """Takes note of a reset of masks at `step` environment steps."""
+        self.last_reset_step = step
+        self.resets_total += 1

@@ -16,10 +16,7 @@ class PeriodicResetCallback(DefaultCallbacks):
 
     def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
         """Resets before the first update at or after each multiple."""
-        interval = policy.config["reset_interval"]
-        if not interval or steps_to_learn(policy) < interval:
-            return
-        if policy.global_timestep // interval > policy.record.last_reset_step // interval:
+        if periodic_reset_due(policy):
             reset_masks(policy)
 
 
@@ -36,16 +33,16 @@ class AdaptiveResetCallback(DefaultCallbacks):
         config, pause = policy.config, policy.config["kl_min_interval"]
         if not config["kl_reset"] or policy.global_timestep - policy.record.last_reset_step < pause:
             return
-        if steps_to_learn(policy) >= pause and float(policy.policy_change.divergence()) > config["kl_threshold"]:
+        if policy.steps_to_learn() >= pause and float(policy.policy_change.divergence()) > config["kl_threshold"]:
             reset_masks(policy)
 
 
-def steps_to_learn(policy: Any) -> float:
-    """Returns the environment steps for which masks can still change: until finetuning, or the run's end."""
-    if policy.masks_frozen():
-        return 0.0
-    share = 1.0 if policy.config["finetune_at"] is None else policy.config["finetune_at"]
-    return share * float(policy.total_env_steps()) - policy.global_timestep
+def periodic_reset_due(policy: Any) -> bool:
+    """Returns whether a multiple of `reset_interval` was passed since the last reset, and as many steps remain."""
+    interval = policy.config["reset_interval"]
+    if not interval or policy.steps_to_learn() < interval:
+        return False
+    return bool(policy.global_timestep // interval > policy.record.last_reset_step // interval)
 
 
 def reset_masks(policy: Any) -> None:
@@ -55,5 +52,4 @@ def reset_masks(policy: Any) -> None:
         redrawn = layer.reset_alpha(config["reset_fraction"], config["revive"])
         policy.forget_moments(layer.hetero_alpha, redrawn)
         layer.soft_reset_ema(config["ema_reset_step"])
-    policy.record.last_reset_step = policy.global_timestep
-    policy.record.resets_total += 1
+    policy.record.note_reset(policy.global_timestep)

@@ -16,12 +16,10 @@ class TemperatureCallback(DefaultCallbacks):
     """
 
     def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
-        """Sets the temperature for the update that is about to be made, and reports it with the progress."""
-        progress = policy.progress()
-        temperature = self.temperature(policy.config, progress)
+        """Sets the temperature for the update that is about to be made, and reports it."""
+        temperature = self.temperature(policy.config, policy.progress())
         for layer in policy.masked_layers():
             layer.set_temperature(temperature)
-        result["progress"] = progress
         result["temperature"] = temperature
 
     def temperature(self, config: Any, progress: float) -> float:

@@ -50,7 +50,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     config = state.get("config") if isinstance(state, dict) else None
     config_class = config.get("class") if isinstance(config, dict) else None
     if not isinstance(config_class, type) or not issubclass(config_class, QMixConfig):
-        raise ConfigError(f"{checkpoint}: is not a checkpoint of QMix or K24QMix")
+        raise ConfigError(f"{checkpoint}: is not a checkpoint of k24_rllib")
     return state
 
 

@@ -21,7 +21,7 @@ usage: {program} train -f FILE [options]
        {program} compare RUN_OR_YAML... [options]
        {program} bench [WHAT ...] [options]
 
-QMIX and K-2:4 QMIX (learned per-agent 2:4 sparsity) on Ray RLlib.
+QMIX, K-2:4 QMIX (learned per-agent 2:4 sparsity) and its baselines on Ray RLlib.
 
 commands:
   train       train what a YAML file describes, through Ray Tune
@@ -40,7 +40,7 @@ TRAIN_EPILOG = """\
 The file has the format of RLlib's tuned examples:
 
   k24-spread:
-    run: K24QMix                       # or QMix
+    run: K24QMix                       # or QMix, KaleidoscopeQMix
     env: mpe_simple_spread
     stop: {timesteps_total: 500000}
     num_samples: 1

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
+from ray.rllib.models import ModelCatalog
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
+from k24_rllib.envs import team_env_factory
 from k24_rllib.models import MIXERS, MODEL_NAME
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
-from k24_rllib.qmix.rollout import QMixRolloutWorker
+from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv
+
+if TYPE_CHECKING:
+    from k24_rllib.qmix.policy import QMixTorchPolicy
 
 _ALIASES = {"callbacks": "callbacks_class", "multiagent": "policies"}
 """Keys of RLlib's YAML files whose attribute has another name."""
@@ -243,7 +248,11 @@ class QMixConfig(AlgorithmConfig):
         while classes:
             config_class = classes.pop()
             classes += config_class.__subclasses__()
-            if config_class.__module__.startswith("k24_rllib.") and key in (config := config_class()).known_keys():
+            if not config_class.__module__.startswith("k24_rllib."):
+                continue
+            config = config_class()
+            is_base_alone = type(config.algo_class.get_default_config()) is not config_class
+            if not is_base_alone and key in config.known_keys():
                 found.append(config.algo_name)
         return sorted(found)
 
@@ -260,6 +269,17 @@ class QMixConfig(AlgorithmConfig):
             check_number(key, value)
         elif isinstance(default, dict) and not isinstance(value, Mapping):
             raise ConfigError(f"{key}: got {value!r}, expected a mapping")
+
+    # --- building
+
+    def build_policy(self) -> QMixTorchPolicy:
+        """Builds the policy alone, as RLlib builds it for the algorithm, but without Ray: to count, time or test it."""
+        self.validate()
+        team = TeamBaseEnv(team_env_factory(self.env), self.env_config)
+        space = ModelCatalog.get_preprocessor_for_space(team.observation_space).observation_space
+        policy_class = self.algo_class.get_default_policy_class(self)
+        policy: QMixTorchPolicy = policy_class(space, team.action_space, self.to_dict())
+        return policy
 
     # --- checking
 

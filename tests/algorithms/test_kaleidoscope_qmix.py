@@ -46,12 +46,12 @@ def test_a_checkpoint_restores_everything(small, tmp_path: Path) -> None:
         algo.train()
     algo.save_to_path(tmp_path / "checkpoint")
     restored = KaleidoscopeQMix.from_checkpoint(str(tmp_path / "checkpoint"))
-    assert restored.policy.resets_total == 3
+    assert restored.policy.record.resets_total == 3
     batch = algo.local_replay_buffer.sample(4)
     for both in (algo, restored):
         both.policy.global_timestep = 160  # with a reset
         both.policy.learn_on_batch(batch)
-        assert both.policy.resets_total == 4
+        assert both.policy.record.resets_total == 4
     for name, value in algo.policy.model.state_dict().items():
         assert torch.equal(restored.policy.model.state_dict()[name], value), name
     expected = algo.evaluate_greedy(8, seed=1)["episode_returns"]
@@ -69,7 +69,7 @@ def test_the_diversity_loss_pulls_masks_apart_and_only_thresholds(small, bare_po
             layer.thresholds.data = torch.logit(torch.rand_like(layer.thresholds) * 0.2)
         for _ in range(30):
             policy.learn_on_batch(episodes)
-        return float(policy.mask_metrics()["mask_difference"])
+        return float(policy.method_metrics()["mask_difference"])
 
     assert difference(5.0) > 1.2 * difference(0.0)
 

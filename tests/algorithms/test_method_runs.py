@@ -15,7 +15,8 @@ from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from tensorboardX.proto.event_pb2 import Event
 
-from k24_rllib import K24QMixConfig
+from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
+from k24_rllib.algorithms import MaskedQMixTorchPolicy
 
 NAMES = {
     *("loss", "loss_td", "div_loss", "div_coef", "grad_norm", "td_error_abs", "q_taken_mean", "target_mean"),
@@ -108,12 +109,17 @@ def test_frozen_masks_reach_workers_and_survive_a_checkpoint(small, tmp_path: Pa
     restored.stop()
 
 
-def test_every_metric_is_explained() -> None:
+@pytest.mark.parametrize("config_class", [QMixConfig, K24QMixConfig, KaleidoscopeQMixConfig])
+def test_every_metric_is_explained(small, bare_policy, config_class: type[QMixConfig]) -> None:
+    policy, episodes = bare_policy(small(config_class()))
+    reported = set(policy.learn_on_batch(episodes))
+    if isinstance(policy, MaskedQMixTorchPolicy):
+        reported |= set(policy.method_metrics())
     first_cells = re.findall(r"^\| ([^|]*) \|", DOCS.read_text(), re.MULTILINE)
     documented = {name for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)}
     numbered = {f"sparsity_layer_{i}": "sparsity_layer_<i>" for i in range(4)}
     numbered |= {f"pattern_{k}_prob": "pattern_<k>_prob" for k in range(6)}
-    assert documented >= {numbered.get(name, name) for name in NAMES}
+    assert documented >= {numbered.get(name, name) for name in reported}
 
 
 def test_flips_are_counted_between_logs(small, bare_policy) -> None:

@@ -35,9 +35,8 @@ def prune(policy: QMixTorchPolicy) -> list[torch.Tensor]:
 
 def call(policy: QMixTorchPolicy, step: int) -> dict:
     policy.global_timestep = step
-    result: dict = {}
-    KaleidoscopeResetCallback().on_learn_on_batch(policy=policy, train_batch=None, result=result)
-    return result
+    KaleidoscopeResetCallback().on_learn_on_batch(policy=policy, train_batch=None, result={})
+    return policy.method_metrics()
 
 
 def test_it_comes_at_every_multiple_of_its_interval_but_not_near_the_end(small, bare_policy) -> None:
@@ -46,7 +45,7 @@ def test_it_comes_at_every_multiple_of_its_interval_but_not_near_the_end(small, 
     seen = {step: call(policy, step)["resets_total"] for step in steps}
     came = [step for before, step in pairwise(steps) if seen[step] > seen[before]]
     assert came == [210, 400, 610]
-    assert policy.last_reset_step == 610
+    assert policy.record.last_reset_step == 610
     policy, _ = bare_policy(config(small))
     assert call(policy, 800)["resets_total"] == 1  # as many steps remain as lie between two resets
 
@@ -95,7 +94,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_equals_one_never_stopped(small, ba
         results = []
         for step in steps:
             policy.global_timestep = step
-            metrics = policy.learn_on_batch(episodes)
+            metrics = {**policy.learn_on_batch(episodes), **policy.method_metrics()}
             policy.update_target(0.1)
             results.append({name: float(value) for name, value in metrics.items()})
         return results

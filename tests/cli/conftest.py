@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+PATIENCE_S = 300
 TINY: dict[str, Any] = {
     "run": "K24QMix",
     "env": "mpe_simple_spread",
@@ -67,6 +71,37 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.Complet
         code = main(arguments)
         captured = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def interrupt() -> Callable[..., str]:
+    """Runs the real command, stops it while it trains as Ctrl-C in a terminal does, and returns what it printed."""
+
+    def run(words: Sequence[str], job: str = "") -> str:
+        """Interrupts at the first line of progress that follows a line beginning with `job`."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "k24_rllib.cli.main", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        lines: list[str] = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("steps ") and any(earlier.startswith(job) for earlier in lines):
+                    os.killpg(process.pid, signal.SIGINT)
+                    break
+            lines += process.stdout
+            code = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+        assert code == 130, "".join(lines)
+        return "".join(lines)
 
     return run
 

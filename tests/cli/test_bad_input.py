@@ -164,7 +164,7 @@ def test_checkpoints_that_are_none(call: Call, tmp_path: Path) -> None:
     (tmp_path / "algorithm_state.pkl").write_bytes(b"not a pickle")
     assert_one_error_line(call("evaluate", tmp_path), "can't be read as part of a checkpoint")
     (tmp_path / "algorithm_state.pkl").write_bytes(pickle.dumps({"config": {"class": int}}))
-    assert_one_error_line(call("evaluate", tmp_path), "is not a checkpoint of QMix or K24QMix")
+    assert_one_error_line(call("evaluate", tmp_path), "is not a checkpoint of k24_rllib")
 
 
 def test_a_traceback_only_on_request(call: Call, tmp_path: Path) -> None:

@@ -195,18 +195,38 @@ def test_scores_of_several_environments_are_compared_together() -> None:
     assert aggregate_table(comparisons[:1], tables[:1]) is None
 
 
-def test_parameters_are_counted_by_hand() -> None:
+GRU, BIASES, DENSE = 2 * (8 * 24 + 24), 3 * 8 + 5, 14 * 8 + 2 * 8 * 8 + 8 * 5
+MIXER = 24 * 24 + 24 + (8 * 8 + 8) + (8 * 4 + 4) + (4 + 1)  # of a state of 24 numbers
+KEPT = 8 * (3 * 2 + 2) + (2 * 8 * 8 + 8 * 5) // 2  # of 14 inputs three groups keep 2 of 4, the last one 2 of 2
+MASK_BYTES = 3 * (8 * 4 + 2 * 8 * 2 + 5 * 2) / 8  # 3 bits a group
+NETWORK = GRU + BIASES + DENSE
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "trained", "agent", "team_bytes"),
+    [
+        ("QMix", {}, NETWORK, NETWORK, 4 * NETWORK),
+        ("QMix", {"independent_networks": True}, 2 * NETWORK, NETWORK, 4 * 2 * NETWORK),
+        ("K24QMix", {}, NETWORK + 2 * DENSE, GRU + BIASES + KEPT, 4 * NETWORK + 2 * MASK_BYTES),
+        ("K24QMix", {"shared_mask": True}, NETWORK + DENSE, GRU + BIASES + KEPT, 4 * NETWORK + MASK_BYTES),
+        ("K24QMix", {"masks": "fixed_random"}, NETWORK, GRU + BIASES + KEPT, 4 * NETWORK + 2 * MASK_BYTES),
+        # With thresholds near 0 nobody prunes, and each of both agents has all of the layers' weights for its own.
+        (
+            "KaleidoscopeQMix",
+            {"threshold_bias": 50.0},
+            NETWORK + 2 * DENSE,
+            NETWORK,
+            4 * (NETWORK + DENSE) + 2 * DENSE / 8,
+        ),
+    ],
+    ids=str,
+)
+def test_parameters_are_counted_by_hand(
+    algorithm: str, settings: dict[str, Any], trained: int, agent: int, team_bytes: float
+) -> None:
     """simple_spread with 2 agents: 14 inputs with the agent's id, 12 of observation; 5 actions; width 8."""
-    settings = {"env": "mpe_simple_spread", "env_config": {"N": 2}, "hidden_dim": 8}
-    settings |= {"mixing_embed_dim": 4, "hypernet_dim": 8}
-    gru, biases, dense = 2 * (8 * 24 + 24), 3 * 8 + 5, 14 * 8 + 2 * 8 * 8 + 8 * 5
-    state = 24
-    mixer = state * 24 + 24 + (8 * 8 + 8) + (8 * 4 + 4) + (4 + 1)
-    qmix = parameters_of("QMix", settings)
-    assert qmix.agent_parameters == gru + biases + dense
-    assert qmix.parameters == gru + biases + dense + mixer
-    assert qmix.bytes == 4 * qmix.parameters
-    k24 = parameters_of("K24QMix", settings)
-    kept = 8 * (3 * 2 + 2) + (2 * 8 * 8 + 8 * 5) // 2  # of 14 inputs three groups keep 2 of 4, the last one 2 of 2
-    assert k24.agent_parameters == gru + biases + kept
-    assert k24.parameters == qmix.parameters + 2 * dense  # alpha, for each of two owners
+    common = {"env": "mpe_simple_spread", "env_config": {"N": 2}, "mixing_embed_dim": 4}
+    size = parameters_of(algorithm, {**common, "hidden_dim": 8, "hypernet_dim": 8, **settings})
+    assert size.parameters_trained == trained + MIXER
+    assert size.parameters_agent == agent
+    assert size.bytes_team == round(team_bytes)

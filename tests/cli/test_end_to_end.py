@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import signal
@@ -56,40 +55,21 @@ def test_train_then_evaluate_again(write: Write, tiny: Spec, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Tune's loop ends by SIGUSR1")
-def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(write: Write, tiny: Spec, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
+    write: Write, tiny: Spec, tmp_path: Path, interrupt: Callable[..., str]
+) -> None:
     tiny["stop"] = {"training_iteration": 100_000}
     tiny["config"]["total_env_steps"] = 10_000_000
     words = ["train", "-f", str(write(tiny)), "--storage-path", str(tmp_path)]
-    stopped = run_until_steps_then_interrupt(words)
+    stopped = interrupt(words)
     assert list((tmp_path / "tiny").glob("*/checkpoint_*/algorithm_state.pkl"))
     saved_at = steps_reported(stopped)[-1]
 
     program, *resume = shlex.split(told(stopped, "go on with"))
     assert program == "rllib"
     assert resume == [*words, "--resume"]
-    resumed = run_until_steps_then_interrupt(resume)
+    resumed = interrupt(resume)
     assert steps_reported(resumed)[0] > saved_at
-
-
-def run_until_steps_then_interrupt(words: Sequence[str]) -> str:
-    """Runs the command, sends its process group what a terminal sends on Ctrl-C once it has begun, returns output."""
-    process = subprocess.Popen(
-        [*RLLIB, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    lines = []
-    try:
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("steps "):
-                os.killpg(process.pid, signal.SIGINT)
-                break
-        lines += process.stdout
-        code = process.wait(PATIENCE_S)
-    finally:
-        process.kill()
-    assert code == 130, "".join(lines)
-    return "".join(lines)
 
 
 def test_an_environment_of_the_users_own_is_imported(write: Write, tiny: Spec, tmp_path: Path) -> None:

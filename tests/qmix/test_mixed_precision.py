@@ -2,29 +2,18 @@
 
 import pytest
 import torch
-from ray.rllib.models import ModelCatalog
 
 from k24_rllib import K24QMixConfig, QMixConfig
-from k24_rllib.envs import make_team_env, team_env_factory
-from k24_rllib.qmix.rollout import TeamBaseEnv, collect_episodes
-
-SPREAD = "mpe_simple_spread"
 
 
-def loss_and_gradients(config_class, mixed: bool, **options):
+def loss_and_gradients(bare_policy, config_class, mixed: bool, **options):
     """Returns one update's loss, gradients and policy."""
-    config = config_class().environment(SPREAD, env_config={"N": 2}).debugging(seed=0)
+    config = config_class().environment("mpe_simple_spread", env_config={"N": 2}).debugging(seed=0)
     config.training(hidden_dim=32, compile_kernels=False, mixed_precision=mixed, **options)
-    config.validate()
-    torch.manual_seed(0)
-    team = TeamBaseEnv(team_env_factory(SPREAD), config.env_config)
-    space = ModelCatalog.get_preprocessor_for_space(team.observation_space).observation_space
-    policy = config.algo_class.get_default_policy_class(config)(space, team.action_space, config.to_dict())
+    policy, episodes = bare_policy(config)
     assert not policy._precision._enabled  # on a CPU the option changes nothing
     if mixed:
         policy._precision = torch.autocast("cpu", torch.bfloat16)
-    episodes = collect_episodes(make_team_env(SPREAD, 8, N=2), policy.model, epsilon=1.0, explore=True, seed=0)
-    policy.reward_moments.update(episodes.team_reward[episodes.valid()])
     torch.manual_seed(1)
     loss = policy.loss(policy.model, policy.dist_class, policy.train_batch(episodes))
     loss.backward()
@@ -33,9 +22,9 @@ def loss_and_gradients(config_class, mixed: bool, **options):
 
 @pytest.mark.parametrize("config_class", [QMixConfig, K24QMixConfig])
 @pytest.mark.parametrize("recurrent", [True, False])
-def test_values_and_gradients_are_nearly_those_of_float32(config_class, recurrent: bool) -> None:
-    exact, exact_gradients, plain = loss_and_gradients(config_class, mixed=False, recurrent=recurrent)
-    loss, gradients, policy = loss_and_gradients(config_class, mixed=True, recurrent=recurrent)
+def test_values_and_gradients_are_nearly_those_of_float32(bare_policy, config_class, recurrent: bool) -> None:
+    exact, exact_gradients, plain = loss_and_gradients(bare_policy, config_class, mixed=False, recurrent=recurrent)
+    loss, gradients, policy = loss_and_gradients(bare_policy, config_class, mixed=True, recurrent=recurrent)
     assert loss.dtype == torch.float32
     assert loss != exact  # something was multiplied in bfloat16
     assert abs(loss - exact) < 0.03 * exact

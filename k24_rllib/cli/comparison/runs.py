@@ -178,7 +178,7 @@ def read_results(trial: Path) -> list[dict[str, Any]]:
             raise ConfigError(f"{file}: line {number}: is not a result, expected JSON") from None
         steps = result_value(result, ENV_STEPS) if isinstance(result, dict) else None
         if steps is None:
-            raise ConfigError(f"{file}: line {number}: has no {ENV_STEPS}, expected a result of QMix or K24QMix")
+            raise ConfigError(f"{file}: line {number}: has no {ENV_STEPS}, expected a result of k24_rllib")
         while results and (result_value(results[-1], ENV_STEPS) or 0.0) >= steps:
             results.pop()
         results.append(result)

@@ -29,6 +29,12 @@ from k24_rllib.cli.report import machine, print_table, versions
 
 PACKAGES = ("torch", "ray", "numpy", "scipy")
 ALL_ENVIRONMENTS = "all environments"
+SIZE_HEADINGS = {
+    "parameters_trained": "parameters trained",
+    "parameters_agent": "of an agent",
+    "bytes_team": "bytes of the team",
+}
+"""Headings of `ParameterCount`'s fields."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +280,7 @@ def _result_rows(table: Table) -> list[list[str]]:
 
 def _cost_rows(table: Table) -> list[list[str]]:
     """Returns the cells of the table that says what methods cost."""
-    rows = [["method", "env steps", "wall time", "steps/s", "updates/s", "parameters", "of an agent", "bytes"]]
+    rows = [["method", "env steps", "wall time", "steps/s", "updates/s", *SIZE_HEADINGS.values()]]
     for row in table.rows:
         size = row.parameters
         rows.append(
@@ -284,11 +290,7 @@ def _cost_rows(table: Table) -> list[list[str]]:
                 "" if row.wall_s is None else duration(row.wall_s),
                 "" if row.steps_per_s is None else f"{row.steps_per_s:,.0f}",
                 "" if row.updates_per_s is None else f"{row.updates_per_s:,.1f}",
-                *(
-                    [""] * 3
-                    if size is None
-                    else map("{:,}".format, (size.parameters, size.agent_parameters, size.bytes))
-                ),
+                *("" if size is None else f"{getattr(size, name):,}" for name in SIZE_HEADINGS),
             ]
         )
     return _without_empty_columns(rows)

@@ -1,0 +1,182 @@
+"""QMIX whose agents share weights and mask them, each by its own learned mask: what all such algorithms have in common.
+
+An algorithm adds its layer, its diversity loss, its callbacks and its settings: see `k24_qmix.py` and
+`kaleidoscope_qmix.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ray.rllib.utils.numpy import convert_to_numpy
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
+from torch import Tensor
+
+from k24_rllib.callbacks import RunRecord
+from k24_rllib.checks import ConfigError, check_number
+from k24_rllib.models import AgentWeights
+from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
+from k24_rllib.sparsity import AdaptiveDiversityCoefficient, MaskedLayer
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TOTAL_ENV_STEPS = 1_000_000
+
+
+class MaskedQMixConfig(QMixConfig):
+    """The settings that every algorithm with learned masks has; each explains them in a method of its own."""
+
+    total_env_steps: int | None
+    # Each algorithm has a default of its own for these.
+    div_coef: float
+    reset_interval: int | None
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class)
+        self.total_env_steps = None
+        self.div_window = 100
+        self.reset_fraction = 0.1
+
+    @property
+    def run_length(self) -> int:
+        """Environment steps of the whole run: as given, or assumed."""
+        return int(self.total_env_steps or DEFAULT_TOTAL_ENV_STEPS)
+
+    def decided_by_length(self) -> str | None:
+        """Returns what the run's length decides, as the beginning of a sentence, or None if it decides nothing."""
+        return None
+
+    def validate(self) -> None:
+        """Checks all values; `ConfigError` names the first that cannot work, or two that contradict each other."""
+        if self.total_env_steps is not None:
+            check_number("total_env_steps", self.total_env_steps, low=1, integer=True)
+        check_number("div_coef", self.div_coef, low=0.0)
+        check_number("div_window", self.div_window, low=1, integer=True)
+        if self.reset_interval is not None:
+            check_number("reset_interval", self.reset_interval, low=0, integer=True)
+        check_number("reset_fraction", self.reset_fraction, low=0.0, high=1.0)
+        if self.is_given("reset_interval"):  # in a run shorter than the default there is no reset
+            self._check_within_run("reset_interval")
+        self._check_method()
+        super().validate()
+
+    def _check_within_run(self, key: str) -> None:
+        """Checks that a number of environment steps is not longer than the run."""
+        steps = getattr(self, key) or 0
+        if steps > self.run_length:
+            raise ConfigError(
+                f"{key}: got {steps} with total_env_steps {self.run_length}, expected at most the run's length"
+            )
+
+    def _check_method(self) -> None:
+        """Checks the settings of the algorithm's own; a subclass overrides it."""
+
+
+class MaskedQMixTorchPolicy(QMixTorchPolicy):
+    """QMIX's policy with a diversity loss between mask owners, and what the method's callbacks act on.
+
+    A subclass says which layers are masked (`masked_layers`) and what its diversity loss is (`diversity_loss`).
+
+    Attributes:
+        diversity: The histories behind the diversity loss's weight.
+        record: What has happened so far in the run.
+    """
+
+    def __init__(self, observation_space: Any, action_space: Any, config: dict[str, Any]) -> None:
+        super().__init__(observation_space, action_space, config)
+        self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
+        self.record = RunRecord()
+
+    def masked_layers(self) -> Sequence[MaskedLayer]:
+        """Returns the learner's masked layers, from input to output."""
+        raise NotImplementedError
+
+    # --- where the run is
+
+    def total_env_steps(self) -> int:
+        """Returns the run's environment steps."""
+        return int(self.config["total_env_steps"] or DEFAULT_TOTAL_ENV_STEPS)
+
+    def progress(self) -> float:
+        """Returns the share of the run's environment steps that are sampled, 0 to 1."""
+        return min(self.global_timestep / self.total_env_steps(), 1.0)
+
+    def steps_to_learn(self) -> float:
+        """Returns the environment steps for which masks can still change: here until the run's end."""
+        return self.total_env_steps() - self.global_timestep
+
+    # --- what callbacks do to it
+
+    def forget_moments(self, parameter: Tensor, entries: Tensor | None = None) -> None:
+        """Clears what the optimizer remembers of a parameter, or of `entries` (bool, shaped like it) alone."""
+        for optimizer in self._optimizers:
+            if entries is None:
+                optimizer.state.pop(parameter, None)
+                continue
+            for moment in optimizer.state.get(parameter, {}).values():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:  # not the count of its steps
+                    moment.masked_fill_(entries, 0.0)
+
+    # --- learning
+
+    def diversity_loss(self, weights: AgentWeights) -> Tensor | None:
+        """Returns `L_div`, a scalar that is lower the more owners differ, or None where masks no longer change."""
+        raise NotImplementedError
+
+    def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Returns `c * L_div` and its parts; `c` holds it at `div_coef` times the TD loss."""
+        div_loss = self.diversity_loss(weights)
+        if div_loss is None:
+            nothing = loss_td.new_zeros(())
+            return None, {"div_loss": nothing, "div_coef": nothing}
+        coefficient = self.diversity.update(loss_td.detach(), div_loss.detach())
+        stats = {"div_loss": div_loss.detach(), "div_coef": coefficient}
+        return (coefficient * div_loss if self.config["div_coef"] else None), stats
+
+    def method_metrics(self) -> dict[str, Tensor | float]:
+        """Returns the metrics of masks and events as they stand; changes are those since the last call.
+
+        Everything is explained in docs/metrics.md. Tensors are 0-dimensional and unread.
+        """
+        return {"progress": self.progress(), "resets_total": self.record.resets_total}
+
+    # --- state
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns QMIX's state, the histories behind the diversity loss's weight, and what callbacks remember."""
+        return {
+            **super().get_state(),
+            "diversity": convert_to_numpy(self.diversity.state_dict()),
+            "record": asdict(self.record),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_state` returned."""
+        super().set_state(state)
+        self.diversity.load_state_dict(convert_to_torch_tensor(state["diversity"], device=self.device))
+        self.record = RunRecord(**copy.deepcopy(state["record"]))
+
+
+class MaskedQMix(QMix):
+    """What all algorithms with learned masks have in common; train with one of its subclasses."""
+
+    config: MaskedQMixConfig
+
+    def setup(self, config: Any) -> None:
+        """Builds everything, and says so where the run's length was not given."""
+        super().setup(config)
+        decided = self.config.decided_by_length()
+        if self.config.total_env_steps is None and decided is not None:
+            logger.warning(
+                "total_env_steps is not given: %s by %s environment steps", decided, f"{self.config.run_length:,}"
+            )
+
+    def learner_metrics(self, metrics: dict[str, Any]) -> dict[str, float]:
+        """Returns QMIX's metrics and the method's; called once an iteration."""
+        policy = self.policy
+        assert isinstance(policy, MaskedQMixTorchPolicy)
+        return super().learner_metrics({**metrics, **policy.method_metrics()})
