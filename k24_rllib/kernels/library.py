@@ -65,7 +65,7 @@ def _function(kernels: ctypes.CDLL, name: str, numbers: int, arrays: int) -> Cal
     function = getattr(kernels, name)
     function.argtypes = [ctypes.c_size_t] * numbers + [ctypes.c_void_p] * arrays
     function.restype = None
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def on_cpu(tensor: Tensor) -> bool:
