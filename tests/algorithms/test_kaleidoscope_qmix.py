@@ -141,3 +141,9 @@ def test_keys_of_another_algorithm_say_whose_they_are(config, settings: dict, pa
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_only_algorithms_that_can_be_run_are_named() -> None:
+    """Not the base that K24QMix and KaleidoscopeQMix share, though it has the key."""
+    with pytest.raises(ConfigError, match=r"expected it with run: K24QMix or run: KaleidoscopeQMix$"):
+        QMixConfig().apply_dict({"div_window": 10})
