@@ -9,13 +9,13 @@ Shapes: `T` steps of an episode, `B` episodes, `N` agents, `R = N * B` rows, `J`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.team import BATCH_EPISODES, EPISODE_STEPS
+from k24_rllib.kernels import matmul_precision
 from k24_rllib.models import TeamRNNModel
 from k24_rllib.models.gru import GRU
 
@@ -119,14 +119,3 @@ class Floor:
         forward += [there for there, _ in by_step]
         into_weight = (grads.view(-1, 3 * size).mT, states.view(-1, size), torch.empty_like(weight))
         return forward, [back for _, back in reversed(by_step)] + [into_weight, *backward]
-
-
-@contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
-    """Sets PyTorch's precision of float32 products for the block."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.results import Section, Target, number
 from k24_rllib.cli.bench import BenchOptions
-from k24_rllib.cli.report import machine, print_table, versions
+from k24_rllib.cli.report import machine, print_table, versions, write_measured
 
 PACKAGES = ("torch", "ray", "numpy", "mpe2")
 
@@ -37,11 +35,10 @@ def target_row(target: Target) -> list[str]:
 
 def write_json(path: Path, sections: Sequence[Section], options: BenchOptions) -> None:
     """Writes everything that was measured."""
-    content = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(PACKAGES),
-        "machine": {**machine(), "torch_threads": options.threads},
-        "quick": options.quick,
-        "sections": {section.name: section.to_json() for section in sections},
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_measured(
+        path,
+        PACKAGES,
+        machine={**machine(), "torch_threads": options.threads},
+        quick=options.quick,
+        sections={section.name: section.to_json() for section in sections},
+    )

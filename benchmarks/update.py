@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from torch import nn
-
 from benchmarks.floor import Floor
 from benchmarks.plain import VARIANTS, PlainProcess, PlainSizes
 from benchmarks.results import Quantity, Section, Target, cells, number
@@ -23,6 +21,7 @@ from benchmarks.timing import UPDATE_CALLS, Measure, in_turn, milliseconds
 from k24_rllib.cli.bench import BenchOptions
 from k24_rllib.qmix import QMixTorchPolicy
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
+from k24_rllib.qmix.policy import clip_gradients
 
 REPEATS = 15
 DENSE_RATIO, FLOOR_RATIO, PLAIN_RATIO, KALEIDOSCOPE_RATIO = 1.15, 2.0, 5.0, 1.3
@@ -69,7 +68,7 @@ class Learner:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         passed("loss, backward")
-        nn.utils.clip_grad_norm_(list(policy.model.parameters()), 10.0, foreach=True)
+        clip_gradients(policy._parameters, policy.config["grad_clip"])
         optimizer.step()
         passed("clipping and Adam")
         return times

@@ -27,6 +27,11 @@ logger = logging.getLogger(__name__)
 DEFAULT_TOTAL_ENV_STEPS = 1_000_000
 
 
+def run_length(total_env_steps: int | None) -> int:
+    """Returns the environment steps of a whole run: as given, or assumed."""
+    return int(total_env_steps or DEFAULT_TOTAL_ENV_STEPS)
+
+
 class MaskedQMixConfig(QMixConfig):
     """The settings that every algorithm with learned masks has; each explains them in a method of its own."""
 
@@ -44,7 +49,7 @@ class MaskedQMixConfig(QMixConfig):
     @property
     def run_length(self) -> int:
         """Environment steps of the whole run: as given, or assumed."""
-        return int(self.total_env_steps or DEFAULT_TOTAL_ENV_STEPS)
+        return run_length(self.total_env_steps)
 
     def decided_by_length(self) -> str | None:
         """Returns what the run's length decides, as the beginning of a sentence, or None if it decides nothing."""
@@ -99,7 +104,7 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
 
     def total_env_steps(self) -> int:
         """Returns the run's environment steps."""
-        return int(self.config["total_env_steps"] or DEFAULT_TOTAL_ENV_STEPS)
+        return run_length(self.config["total_env_steps"])
 
     def progress(self) -> float:
         """Returns the share of the run's environment steps that are sampled, 0 to 1."""

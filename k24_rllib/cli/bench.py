@@ -51,18 +51,6 @@ def benchmark_names(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in BENCHMARKS if name in wanted)
 
 
-def output_file(option: str, given: str | None) -> Path | None:
-    """Returns the file to write, once it is sure that it can be: hours of timing shouldn't end in a misspelt path."""
-    if given is None:
-        return None
-    path = Path(given)
-    if path.is_dir():
-        raise ConfigError(f"{option} {given}: is a directory, expected a file")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{option} {given}: no such directory as {path.parent}")
-    return path
-
-
 def run_bench(options: BenchOptions) -> int:
     """Runs `rllib bench` and returns its exit code."""
     if options.figure is not None and "scaling" not in options.what:

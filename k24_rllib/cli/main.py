@@ -322,7 +322,8 @@ def _evaluate(program: str, words: Sequence[str]) -> int:
 
 def _bench(program: str, words: Sequence[str]) -> int:
     """Parses the words after `rllib bench` and measures."""
-    from k24_rllib.cli.bench import BenchOptions, benchmark_names, output_file, run_bench
+    from k24_rllib.cli.bench import BenchOptions, benchmark_names, run_bench
+    from k24_rllib.cli.report import output_file
 
     arguments = bench_parser(program).parse(words)
     return run_bench(
@@ -349,9 +350,9 @@ def _compare(program: str, words: Sequence[str]) -> int:
         raise ConfigError(f"what to compare? expected {program} compare RUN_OR_YAML...")
     _import_modules(arguments.modules)
 
-    from k24_rllib.cli.bench import output_file
     from k24_rllib.cli.compare import CompareOptions, run_compare
     from k24_rllib.cli.comparison.table import Budget
+    from k24_rllib.cli.report import output_file
 
     return run_compare(
         CompareOptions(

@@ -1,16 +1,41 @@
-"""What commands that measure have in common: tables on stdout, and what a figure was measured with."""
+"""What commands that measure have in common: tables on stdout, files to write, and what a figure was measured with."""
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
+import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.cli.ray_session import available_cpus
 
 GAP = "  "
+
+
+def output_file(option: str, given: str | None) -> Path | None:
+    """Returns the file to write, once it is sure that it can be: hours of timing shouldn't end in a misspelt path."""
+    if given is None:
+        return None
+    path = Path(given)
+    if path.is_dir():
+        raise ConfigError(f"{option} {given}: is a directory, expected a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {given}: no such directory as {path.parent}")
+    return path
+
+
+def write_measured(path: Path, packages: Sequence[str], **content: Any) -> None:
+    """Writes figures as JSON with date, versions of `packages` and machine, unless `content` has its own of these."""
+    stamp = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(packages),
+        "machine": machine(),
+    }
+    path.write_text(json.dumps({**stamp, **content}, indent=1) + "\n")
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -2,5 +2,6 @@
 
 from k24_rllib.kernels import gru, patterns
 from k24_rllib.kernels.library import library, on_cpu
+from k24_rllib.kernels.precision import matmul_precision
 
-__all__ = ["gru", "library", "on_cpu", "patterns"]
+__all__ = ["gru", "library", "matmul_precision", "on_cpu", "patterns"]

@@ -58,13 +58,13 @@ static void product(float *const *out, const float *const *left, const float *ri
 /* gates [N, T, B, 3H], the inputs' share; weight [H, 3H], W_hh transposed; bias [3H], b_hh; states, of which the first
    step is given; scratch [ROWS, 3H]. For the way back, unless `squashed` is null: squashed [N, T, B, 2H] (r and z),
    share [N, T, B, H] (the state's share of the new gate), new [N, T, B, H]. */
-void gru_forward(size_t T, size_t B, size_t H, size_t from, size_t to, const float *gates, const float *weight,
+void gru_forward(size_t R, size_t T, size_t B, size_t H, const float *gates, const float *weight,
                  const float *bias, float *states, float *squashed, float *share, float *new, float *scratch) {
     const float *before[ROWS];
     float *after[ROWS], *gate[ROWS];
     for (size_t i = 0; i < ROWS; i++) gate[i] = scratch + i * 3 * H;
-    for (size_t first = from; first < to; first += ROWS) {
-        size_t rows = to - first < ROWS ? to - first : ROWS;
+    for (size_t first = 0; first < R; first += ROWS) {
+        size_t rows = R - first < ROWS ? R - first : ROWS;
         for (size_t i = 0; i < rows; i++) after[i] = states + at(first + i, 0, T + 1, B) * H;
         for (size_t t = 0; t < T; t++) {
             for (size_t i = 0; i < rows; i++) {
@@ -97,14 +97,14 @@ void gru_forward(size_t T, size_t B, size_t H, size_t from, size_t to, const flo
 /* grad_states [N, T, B, H]; weight [3H, H], W_hh; the others as `gru_forward` left them. Gives grads [N, T, B, 4H]: by
    the inputs' share of the new gate, by the reset and update gates before squashing, and by the state's share of the
    new gate, so that what the inputs' weights need and what the state's need lie in one piece each. scratch [ROWS, H]. */
-void gru_backward(size_t T, size_t B, size_t H, size_t from, size_t to, const float *grad_states, const float *weight,
+void gru_backward(size_t R, size_t T, size_t B, size_t H, const float *grad_states, const float *weight,
                   const float *states, const float *squashed, const float *share, const float *new, float *grads,
                   float *scratch) {
     const float *by_state[ROWS];
     float *carried[ROWS];
     for (size_t i = 0; i < ROWS; i++) carried[i] = scratch + i * H;
-    for (size_t first = from; first < to; first += ROWS) {
-        size_t rows = to - first < ROWS ? to - first : ROWS;
+    for (size_t first = 0; first < R; first += ROWS) {
+        size_t rows = R - first < ROWS ? R - first : ROWS;
         memset(scratch, 0, rows * H * sizeof(float));
         for (size_t t = T; t-- > 0;) {
             for (size_t i = 0; i < rows; i++) {

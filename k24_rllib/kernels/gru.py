@@ -48,7 +48,7 @@ def forward(kernels: CDLL, gates: Tensor, hidden: Tensor, w_hh: Tensor, b_hh: Te
     squashed, share, new = (gates.new_empty(agents, length, rows, width * size) for width in (2, 1, 1))
     kept = [squashed, share, new] if keep else [None, None, None]
     scratch = gates.new_empty(ROWS, 3 * size)
-    sizes = (steps, rows, size, 0, agents * rows)
+    sizes = (agents * rows, steps, rows, size)
     call(kernels, "gru_forward", sizes, gates, w_hh.T, b_hh, states, *kept, scratch)
     return Unrolled(states, squashed, share, new)
 
@@ -71,7 +71,7 @@ def backward(kernels: CDLL, grad_states: Tensor, w_hh: Tensor, unrolled: Unrolle
     call(
         kernels,
         "gru_backward",
-        (steps, rows, size, 0, agents * rows),
+        (agents * rows, steps, rows, size),
         *(grad_states, w_hh, unrolled.states, unrolled.squashed, unrolled.share, unrolled.new, grads, scratch),
     )
     return grads

@@ -118,9 +118,9 @@ static inline vec root(vec v) {
     return v;
 }
 
-/* One block of groups of one mask. */
+/* A layer, whose groups are taken in blocks of sixteen. */
 typedef struct {
-    size_t J, I, G, groups;
+    size_t I, G, groups;
     const Shape *full;
 } Layer;
 
@@ -137,7 +137,7 @@ static inline size_t block(const Layer *layer, size_t first, const Shape **shape
 static Layer make_layer(size_t J, size_t I, Shape *full) {
     for (int lane = 0; lane < LANES; lane++) allow(full, lane, M);
     size_t G = (I + M - 1) / M;
-    return (Layer){J, I, G, J * G, full};
+    return (Layer){I, G, J * G, full};
 }
 
 static inline void scores_of(vec scores[M], const float *weight, const float *ema, const float *alpha, size_t first,

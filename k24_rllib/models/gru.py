@@ -11,8 +11,7 @@ PyTorch's order: reset, update, new.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from ctypes import CDLL
 from typing import Any, cast
 
@@ -20,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from k24_rllib import kernels
+
+STEP_PRECISION = "highest"
+"""Keeps products of one step away from oneDNN, which takes long to start (see `matmul_precision` of the learner)."""
 
 
 class GRU(nn.GRU):
@@ -174,7 +176,7 @@ def _forward(
     views = [part.unbind() * (1 if keep else steps) for part in parts]
     minus_one = gates.new_full((), -1.0)
     before = states[0]
-    with _small_products():
+    with kernels.matmul_precision(STEP_PRECISION):
         for gate_rz, gate_n, after, rz, r, z, g_n, n in zip(
             gates_rz.unbind(), gates_n.unbind(), states[1:].unbind(), *views, strict=True
         ):
@@ -186,17 +188,6 @@ def _forward(
             torch.lerp(n, before, z, out=after)
             before = after
     return states, squashed, share, new
-
-
-@contextmanager
-def _small_products() -> Iterator[None]:
-    """Keeps products of one step away from oneDNN, which takes long to start (see `matmul_precision`)."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 class _Unroll(torch.autograd.Function):
@@ -249,7 +240,7 @@ def _walk_back(grad_states: Tensor, slopes: Tensor, z: Tensor, w_hh: Tensor) -> 
     into_share = grads.view(steps, rows, 4 * size)[..., : 3 * size]
     views = [grads[1:], slopes[1:], into_share[1:], z[1:], grad_states[:-1]]
     total = grad_states[-1]
-    with _small_products():
+    with kernels.matmul_precision(STEP_PRECISION):
         for grad, slope, share, keeps, grad_before in zip(*(reversed(view.unbind()) for view in views), strict=True):
             torch.mul(total.unsqueeze(1), slope, out=grad)
             total = torch.addcmul(grad_before, total, keeps).addmm_(share, w_hh)

@@ -7,6 +7,8 @@ import sys
 
 import torch
 
+from k24_rllib.kernels import matmul_precision
+
 MATMUL_PRECISIONS = ("auto", "highest", "high", "medium")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES = 1 << 30
@@ -55,10 +57,6 @@ def _onednn_keeps_float32() -> bool:
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
     exact = left.double() @ right.double()
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
+    with matmul_precision("medium"):
         error = (left @ right).double().sub_(exact).norm() / exact.norm()
-    finally:
-        torch.set_float32_matmul_precision(before)
     return float(error) < _EXACT_ERROR

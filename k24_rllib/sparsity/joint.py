@@ -51,8 +51,10 @@ class JointPatterns(nn.Module):
         self.num_distinct, self.m = first.num_distinct, first.m
         self.sampling, self.estimator = first.sampling, first.estimator
         self._samples = first.rao_blackwell_samples
+        self._own_draw = (self.sampling, self.estimator) == ("tempered", "straight_through")
         self._compiled = first.compiled and (first.n, first.m) == (2, 4)
         self._groups = [layer.out_features * layer.num_groups for layer in layers]  # of one owner
+        self._starts = [sum(self._groups[:i]) for i in range(len(layers))]
         index = torch.arange(len(layers)).repeat_interleave(torch.tensor(self._groups))
         legal = torch.cat([_legal(layer) for layer in layers], -1)
         real = torch.cat([_real_columns(layer) for layer in layers], -1)
@@ -107,20 +109,20 @@ class JointPatterns(nn.Module):
 
     def _library(self, like: Tensor, explore: bool) -> CDLL | None:
         """Returns the compiled kernels where they can do it: 2:4, the method's own draw, on the CPU."""
-        own_draw = self.sampling == "tempered" and self.estimator == "straight_through"
-        if not self._compiled or not kernels.on_cpu(like) or (not own_draw if explore else torch.is_grad_enabled()):
+        if not self._compiled or not kernels.on_cpu(like):
+            return None
+        if not self._own_draw if explore else torch.is_grad_enabled():
             return None
         return kernels.library()
 
     def _compiled_weights(
         self, library: CDLL, layers: Sequence[SemiStructuredLinear], explore: bool
     ) -> tuple[list[Tensor], Tensor | None]:
-        starts = [sum(self._groups[:i]) for i in range(len(layers))]
         tensors = [
             kernels.patterns.LayerTensors(
                 layer.weight, layer.tracker.value, layer.hetero_alpha, layer.temperature, start
             )
-            for layer, start in zip(layers, starts, strict=True)
+            for layer, start in zip(layers, self._starts, strict=True)
         ]
         if not explore:
             weights = [kernels.patterns.most_likely(library, its) for its in tensors]
@@ -153,7 +155,7 @@ class JointPatterns(nn.Module):
 
     def _draw(self, logits: Tensor, temperature: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the index of the pattern drawn for each group, `[R, K]`, and the masks `[R * K, m]`."""
-        if self.sampling == "tempered" and self.estimator == "straight_through":
+        if self._own_draw:
             drawn = draw_indices(probs.detach())
             return drawn, _StraightThroughMasks.apply(probs, drawn, self.patterns)
         one_hot = sample_patterns(

@@ -36,7 +36,6 @@ class EMAActivationTracker(nn.Module):
         super().__init__()
         check_number("ema_momentum", momentum, low=0.0, high=1.0)
         self._compiled = compiled
-        self._momentum = torch.tensor(float(momentum))
         self.momentum = momentum
         self.num_owners = num_owners
         kept_apart = () if num_owners is None else (num_owners,)
@@ -64,7 +63,7 @@ class EMAActivationTracker(nn.Module):
         library = kernels.library() if self._compiled and fits else None
         if library is not None:
             self.value, self.initialised = kernels.patterns.input_scale(
-                library, x, real, self._momentum, self.value, self.initialised
+                library, x, real, self.value.new_tensor(self.momentum), self.value, self.initialised
             )
             return
         with torch.autocast(x.device.type, enabled=False):  # sums over thousands of rows, which bfloat16 cannot hold

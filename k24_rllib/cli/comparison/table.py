@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import statistics as middle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +22,7 @@ from k24_rllib.cli.comparison.statistics import (
     probability_of_improvement,
 )
 from k24_rllib.cli.progress import duration
-from k24_rllib.cli.report import machine, print_table, versions
+from k24_rllib.cli.report import print_table, write_measured
 
 PACKAGES = ("torch", "ray", "numpy", "scipy")
 ALL_ENVIRONMENTS = "all environments"
@@ -317,10 +314,4 @@ def _without_empty_columns(rows: list[list[str]], drop: Sequence[int] = ()) -> l
 
 def write_json(path: Path, tables: Sequence[Table]) -> None:
     """Writes everything in the tables, with versions and machine."""
-    content: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(PACKAGES),
-        "machine": machine(),
-        "tables": [asdict(table) for table in tables],
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_measured(path, PACKAGES, tables=[asdict(table) for table in tables])
