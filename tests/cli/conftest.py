@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import signal
@@ -73,6 +74,21 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.Complet
         return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a trial's directory as Tune lays it out."""
+
+    def make(lines: Sequence[str], place: str = "exp/QMix_spread_0", **settings: Any) -> Path:
+        trial = tmp_path / place
+        trial.mkdir(parents=True)
+        config = {"env": "mpe_simple_spread", "env_config": {"N": 3}, "evaluation_interval": 1, "seed": 0, **settings}
+        (trial / "params.json").write_text(json.dumps({key: v for key, v in config.items() if v is not None}))
+        (trial / "result.json").write_text("".join(f"{text}\n" for text in lines))
+        return trial
+
+    return make
 
 
 @pytest.fixture(scope="session")

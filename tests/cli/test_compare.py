@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import yaml
+from outcomes import assert_error
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.comparison.training import parse_seeds
@@ -133,15 +133,6 @@ def test_the_nearest_directory_with_trials_is_named(call: Call, trained: tuple[P
     assert_error(
         call("compare", checkpoint), "holds no trial", f"the nearest directory with some is {checkpoint.parent}"
     )
-
-
-def assert_error(outcome: subprocess.CompletedProcess[str], *parts: str) -> None:
-    assert (outcome.returncode, outcome.stdout) == (2, ""), outcome
-    assert outcome.stderr.startswith("rllib: error: ")
-    assert outcome.stderr.count("\n") == 1
-    for part in parts:
-        assert part in outcome.stderr
-    assert not ray.is_initialized()
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("3,7,9", [3, 7, 9]), ("4,", [4]), ("0,1", [0, 1])])

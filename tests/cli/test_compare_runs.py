@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from trials import line
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.comparison.curves import learning_curves
@@ -16,33 +16,9 @@ from k24_rllib.cli.comparison.methods import Comparison, Method, compare_runs
 from k24_rllib.cli.comparison.parameters import parameters_of
 from k24_rllib.cli.comparison.runs import Environment, Point, Run, find_trials, read_trial
 from k24_rllib.cli.comparison.table import Budget, aggregate_table, make_table
-from k24_rllib.cli.stopping import ENV_STEPS
 
 Evaluations = Sequence[tuple[int, float]]
 SPREAD = Environment("mpe_simple_spread", '{"N": 3}')
-
-
-def line(steps: int, greedy: float | None = None, **more: Any) -> str:
-    result: dict[str, Any] = {ENV_STEPS: steps, "time_total_s": steps / 100, "training_iteration": steps // 100}
-    result |= {"info": {"num_updates": steps // 10}, **more}
-    if greedy is not None:
-        result["evaluation"] = {"env_runners": {"episode_return_mean": greedy}}
-    return json.dumps(result)
-
-
-@pytest.fixture
-def make_trial(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a trial's directory as Tune lays it out."""
-
-    def make(lines: Sequence[str], place: str = "exp/QMix_spread_0", **settings: Any) -> Path:
-        trial = tmp_path / place
-        trial.mkdir(parents=True)
-        config = {"env": "mpe_simple_spread", "env_config": {"N": 3}, "evaluation_interval": 1, "seed": 0, **settings}
-        (trial / "params.json").write_text(json.dumps({key: v for key, v in config.items() if v is not None}))
-        (trial / "result.json").write_text("".join(f"{text}\n" for text in lines))
-        return trial
-
-    return make
 
 
 def run(label: str, seed: int | None, evaluations: Evaluations, environment: Environment = SPREAD) -> Run:
