@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.methods import Comparison, compare_runs
-from k24_rllib.cli.comparison.points_csv import read_points, write_points
+from k24_rllib.cli.comparison.methods import Comparison, check_metrics, compare_runs
+from k24_rllib.cli.comparison.points_csv import check_metric_names, read_points, write_points
 from k24_rllib.cli.comparison.runs import Run, find_trials, missing_path, read_trial
 from k24_rllib.cli.comparison.table import Budget, aggregate_table, make_table, print_tables, write_json
 from k24_rllib.cli.comparison.training import (
@@ -47,6 +47,10 @@ class CompareOptions:
     csv: Path | None = None
     json: Path | None = None
     figure: Path | None = None
+    metrics: Sequence[str] = ()
+    """The learner's metrics to compare beside the greedy return, none twice."""
+    no_return: bool = False
+    """Whether the figure leaves the greedy return out."""
     verbose: int = 0
 
 
@@ -67,9 +71,12 @@ def run_compare(options: CompareOptions) -> int:
     """Runs `rllib compare` and returns its exit code; whatever the user got wrong is found before anything runs."""
     if options.verbose == 0:
         quiet_ray()
+    check_metric_names(options.metrics)
+    if options.no_return and not (options.figure and options.metrics):
+        raise ConfigError("--no-return: is for a --figure with --metric, expected both")
     sources = [parse_source(given) for given in options.sources]
     jobs = _plan(sources, options)
-    read = {source: _read(source) for source in sources if not source.is_yaml}
+    read = {source: _read(source, options.metrics) for source in sources if not source.is_yaml}
     failed: list[str] = []
     if jobs:
         every = [job for planned in jobs.values() for job in planned]
@@ -115,10 +122,10 @@ def _plan(sources: Sequence[Source], options: CompareOptions) -> dict[Source, li
     return {file: plan_jobs(file.path, file.label, seeds, overrides, out) for file in files}
 
 
-def _read(source: Source) -> list[Run]:
+def _read(source: Source, metrics: Sequence[str]) -> list[Run]:
     """Reads the runs that lie in a directory or CSV file."""
     if not source.path.is_dir():
-        return read_points(source.path, source.label)
+        return read_points(source.path, source.label, metrics)
     return [read_trial(trial, source.label) for trial in find_trials(source.path)]
 
 
@@ -141,18 +148,19 @@ def _without_repetition(runs: Sequence[Run]) -> list[Run]:
 
 def _report(comparisons: Sequence[Comparison], options: CompareOptions) -> None:
     """Prints the tables and writes the files that were asked for."""
-    tables = [make_table(comparison, options.budget) for comparison in comparisons]
+    check_metrics(comparisons, options.metrics)
+    tables = [make_table(comparison, options.budget, options.metrics) for comparison in comparisons]
     together = aggregate_table(comparisons, tables)
     shown = tables if together is None else [*tables, together]
     print_tables(shown)
     if options.csv is not None:
-        write_points(options.csv, comparisons, tables)
+        write_points(options.csv, comparisons, tables, options.metrics)
     if options.json is not None:
         write_json(options.json, shown)
     if options.figure is not None:
         from k24_rllib.cli.comparison.figure import draw
 
-        draw(comparisons, options.figure)
+        draw(comparisons, options.figure, options.metrics, with_return=not options.no_return)
     for file in (options.csv, options.json, options.figure):
         if file is not None:
             print(f"wrote {file}")

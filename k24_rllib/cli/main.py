@@ -228,10 +228,20 @@ def compare_parser(program: str) -> _Parser:
     where.add_argument(
         "--window", metavar="STEPS", help="the mean of the evaluations in as many steps up to there (default: the last)"
     )
+    where.add_argument(
+        "--metric",
+        dest="metrics",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one of the learner's metrics beside the greedy return, as in --metric pattern_entropy (docs/metrics.md "
+        "has them): in the table, the figure and the files; may be repeated",
+    )
     out = parser.add_argument_group("what to write")
     out.add_argument("--csv", metavar="FILE", help="every evaluation, from which all else can be made again")
     out.add_argument("--json", metavar="FILE", help="the table, with versions and machine")
     out.add_argument("--figure", metavar="FILE", help="learning curves with intervals, a PNG")
+    out.add_argument("--no-return", action="store_true", help="a figure of the metrics alone")
     _add_common(parser)
     return parser
 
@@ -371,6 +381,8 @@ def _compare(program: str, words: Sequence[str]) -> int:
             csv=output_file("--csv", arguments.csv),
             json=output_file("--json", arguments.json),
             figure=output_file("--figure", arguments.figure),
+            metrics=list(dict.fromkeys(arguments.metrics)),
+            no_return=arguments.no_return,
             verbose=arguments.verbose,
         )
     )

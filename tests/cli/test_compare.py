@@ -195,7 +195,7 @@ def test_bad_files(call: Call, write: Write, tiny: Spec, tmp_path: Path) -> None
         ("method,seed,env_steps,greedy_return,wall_s\n,0,10,1,1\n", ["line 2: method is empty"]),
         (
             "method,seed,env_steps,greedy_return,wall_s\na,0,10,1,1\na,0,10,2,1\n",
-            ["a seed 0 has two evaluations at 10"],
+            ["a seed 0 has two rows at 10"],
         ),
     ],
 )

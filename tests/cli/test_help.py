@@ -41,7 +41,7 @@ def test_version(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
             "--set --stop --seed --num-samples --storage-path --restore --resume --ray-address --checkpoint-freq -v",
         ),
         ("evaluate", "--episodes --seed -v"),
-        ("compare", "--seeds --out --set --stop --at --window --csv --json --figure -v"),
+        ("compare", "--seeds --out --set --stop --at --window --metric --csv --json --figure --no-return -v"),
     ],
 )
 def test_each_command_explains_its_options(capsys: pytest.CaptureFixture[str], command: str, named: str) -> None:

@@ -1,4 +1,4 @@
-"""The learning curves of all methods as a figure, a panel for each environment."""
+"""The learning curves of all methods as a figure: a column for each environment, a panel for each quantity."""
 
 from __future__ import annotations
 
@@ -19,22 +19,43 @@ from k24_rllib.cli.comparison.methods import Comparison
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers too (Okabe and Ito, without their yellow, which is too light for a line)."""
 STYLES = ("-", "--", "-.", ":")
+WIDTH, RETURN_HEIGHT, METRIC_HEIGHT = 7.0, 4.8, 3.2
+"""Of panels, in inches."""
 
 
-def draw(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Writes a PNG: interquartile mean of the greedy return with its 95% interval against environment steps.
+def draw(
+    comparisons: Sequence[Comparison], path: Path, metrics: Sequence[str] = (), *, with_return: bool = True
+) -> None:
+    """Writes a PNG: interquartile means with their 95% intervals against environment steps.
 
-    A method keeps its colour and line style in all panels. Where the score's scale is known, it is on the right.
+    A column is an environment. Its panels are of the greedy return, if `with_return`, and of each of `metrics`, where
+    methods that don't report it are missing. A method keeps its colour and line style in all panels. Where the score's
+    scale is known, it is on the right of the return's.
     """
     names = list(dict.fromkeys(method.name for comparison in comparisons for method in comparison.methods))
-    size = (7.0 * len(comparisons), 4.8)
-    figure, axes = plt.subplots(1, len(comparisons), figsize=size, layout="constrained", squeeze=False)
-    for axis, comparison in zip(axes[0], comparisons, strict=True):
-        for curve in learning_curves(comparison.methods):
-            index = names.index(curve.method.name)
-            style = STYLES[(index + index // len(COLOURS)) % len(STYLES)]
-            _draw_curve(axis, curve, COLOURS[index % len(COLOURS)], style)
-        _finish(axis, comparison)
+    quantities = [*([None] if with_return else []), *metrics]
+    heights = [RETURN_HEIGHT if quantity is None else METRIC_HEIGHT for quantity in quantities]
+    figure, axes = plt.subplots(
+        len(quantities),
+        len(comparisons),
+        figsize=(WIDTH * len(comparisons), sum(heights)),
+        height_ratios=heights,
+        sharex="col",
+        layout="constrained",
+        squeeze=False,
+    )
+    for column, comparison in zip(axes.T, comparisons, strict=True):
+        for axis, quantity in zip(column, quantities, strict=True):
+            for curve in learning_curves(comparison.methods, quantity):
+                index = names.index(curve.method.name)
+                style = STYLES[(index + index // len(COLOURS)) % len(STYLES)]
+                _draw_curve(axis, curve, COLOURS[index % len(COLOURS)], style)
+            _finish(axis, quantity)
+        if with_return:
+            _add_score(column[0], comparison)
+        column[0].set_title(str(comparison.environment), fontsize="medium")
+        column[-1].set_xlabel("environment steps")
+        _add_legend(column)
     figure.savefig(path, dpi=130, format="png")
     plt.close(figure)
 
@@ -48,19 +69,31 @@ def _draw_curve(axis: Any, curve: Curve, colour: str, style: str) -> None:
         axis.fill_between(curve.env_steps, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _finish(axis: Any, comparison: Comparison) -> None:
-    """Names the axes, and adds the score's where its scale is known."""
-    axis.set_title(str(comparison.environment), fontsize="medium")
-    axis.set_xlabel("environment steps")
-    axis.set_ylabel("greedy team return of an episode (IQM, 95% interval)")
+def _finish(axis: Any, metric: str | None) -> None:
+    """Names what a panel shows, and says where there is nothing to show."""
+    what = "greedy team return of an episode " if metric is None else f"{metric}\n"
+    axis.set_ylabel(f"{what}(IQM, 95% interval)")
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    axis.tick_params(labelbottom=True)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize="small", frameon=False, loc="best")
-    if comparison.reference is not None:
-        random, scripted = comparison.reference
-        gap = scripted - random
-        scores = axis.secondary_yaxis(
-            "right", functions=(lambda value: (value - random) / gap, lambda value: value * gap + random)
-        )
-        scores.set_ylabel("score (0 = random policy, 1 = scripted)")
+    if not axis.lines:
+        axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center", va="center")
+
+
+def _add_score(axis: Any, comparison: Comparison) -> None:
+    """Adds the score's axis to the return's panel, where its scale is known."""
+    if comparison.reference is None:
+        return
+    random, scripted = comparison.reference
+    gap = scripted - random
+    scores = axis.secondary_yaxis(
+        "right", functions=(lambda value: (value - random) / gap, lambda value: value * gap + random)
+    )
+    scores.set_ylabel("score (0 = random policy, 1 = scripted)")
+
+
+def _add_legend(column: Sequence[Any]) -> None:
+    """Names the methods of all of an environment's panels in the first of them."""
+    lines = {line.get_label(): line for axis in column for line in axis.lines}
+    column[0].legend(handles=list(lines.values()), fontsize="small", frameon=False, loc="best")

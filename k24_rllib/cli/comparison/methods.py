@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from k24_rllib.checks import ConfigError
+from k24_rllib.checks import ConfigError, nearest
 from k24_rllib.cli.comparison.runs import Environment, Run
 from k24_rllib.cli.evaluate import score_reference
 
@@ -19,6 +19,10 @@ class Method:
     name: str
     runs: tuple[Run, ...]
     """In the order of their seeds, no seed twice."""
+
+    def reporting(self, metric: str | None) -> Method:
+        """Returns the method with only those runs that have a value of a metric, or a greedy return for None."""
+        return replace(self, runs=tuple(run for run in self.runs if run.readings(metric)))
 
 
 @dataclass
@@ -53,6 +57,25 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     if not comparisons:
         raise ConfigError(f"{runs[0].source}: has no greedy evaluation yet, expected a run that was evaluated")
     return comparisons
+
+
+def check_metrics(comparisons: Sequence[Comparison], metrics: Iterable[str]) -> None:
+    """Checks that each of `metrics` has a value in some run.
+
+    Raises:
+        ConfigError: naming the one that has none, and the nearest that runs report.
+    """
+    runs = [run for comparison in comparisons for method in comparison.methods for run in method.runs]
+    known = {name for run in runs for name in run.metrics}
+    for metric in metrics:
+        if metric not in known:
+            hint = nearest(metric, sorted(known)) if known else "; they have reported no metric yet"
+            raise ConfigError(
+                f"--metric {metric}: none of the runs reports it, expected a metric of the learner "
+                f"(docs/metrics.md has them){hint}"
+            )
+        if not any(run.readings(metric) for run in runs):
+            raise ConfigError(f"--metric {metric}: no run has a value of it yet, expected a number at some iteration")
 
 
 def _named_groups(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:

@@ -1,4 +1,4 @@
-"""One trial as a comparison sees it: its greedy evaluations, read from what Tune wrote."""
+"""One trial as a comparison sees it: greedy evaluations and the learner's metrics, read from what Tune wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from k24_rllib.checks import ConfigError, nearest
 from k24_rllib.cli.comparison.parameters import ParameterCount
@@ -18,6 +18,7 @@ from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
 RESULTS_FILE = "result.json"
 CONFIG_FILE = "params.json"
 UPDATES = "info/num_updates"
+LEARNER = "info/learner/default_policy"
 SEED_DIRECTORY = re.compile(r"seed-\d+$")
 """Directories of the experiments that `rllib compare` makes, one for each seed of a method."""
 _DEPTHS = ("", "*/", "*/*/", "*/*/*/")
@@ -35,6 +36,13 @@ class Point:
     """Seconds of training up to there, evaluations included and pauses not."""
     updates: int | None = None
     """Gradient updates up to there, where the file tells them."""
+
+
+class Reading(NamedTuple):
+    """A number that a run reported, and where in training."""
+
+    env_steps: int
+    value: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,14 @@ class Run:
     """The trial's directory, None for a run that was read from a CSV file."""
     parameters: ParameterCount | None = None
     """Known here only for a run that was read from a CSV file."""
+    metrics: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
+    """Of each of the learner's metrics the iterations that have a value, in the order of environment steps, rising."""
+
+    def readings(self, metric: str | None) -> tuple[Reading, ...]:
+        """Returns a metric's values over training, or the greedy returns for None; nothing where the run has none."""
+        if metric is None:
+            return tuple(Reading(point.env_steps, point.greedy_return) for point in self.points)
+        return self.metrics.get(metric, ())
 
     @property
     def last_step(self) -> int:
@@ -119,7 +135,7 @@ def experiment_name(trial: Path) -> str:
 
 
 def read_trial(trial: Path, label: str | None = None) -> Run:
-    """Reads a trial's configuration and greedy evaluations; a running trial's as far as they are written.
+    """Reads a trial's configuration, greedy evaluations and metrics; a running trial's as far as they are written.
 
     Args:
         trial: The trial's directory.
@@ -146,6 +162,7 @@ def read_trial(trial: Path, label: str | None = None) -> Run:
         algorithm=trial.name.partition("_")[0],
         settings={key: value for key, value in given.items() if key not in ("seed", "env", "env_config")},
         directory=trial,
+        metrics=_metrics(results),
     )
 
 
@@ -194,6 +211,29 @@ def _point(trial: Path, result: Mapping[str, Any]) -> Point | None:
     if seconds is None or steps is None:
         raise ConfigError(f"{trial / RESULTS_FILE}: an evaluation has no {SECONDS}, expected a result of RLlib's")
     return Point(int(steps), greedy, seconds, None if updates is None else int(updates))
+
+
+def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Reading, ...]]:
+    """Returns the learner's metrics; iterations at which one is NaN or infinite are left out of it."""
+    found: dict[str, list[Reading]] = {}
+    for result in results:
+        steps = result_value(result, ENV_STEPS)
+        for name in _learner_metrics(result):
+            value = result_value(result, f"{LEARNER}/{name}")
+            if value is None or steps is None:
+                continue
+            readings = found.setdefault(name, [])
+            if math.isfinite(value):
+                readings.append(Reading(int(steps), value))
+    return {name: tuple(readings) for name, readings in found.items()}
+
+
+def _learner_metrics(result: Mapping[str, Any]) -> list[str]:
+    """Returns the names under `LEARNER`; a result from before the first update may have none."""
+    inside: Any = result
+    for part in LEARNER.split("/"):
+        inside = inside.get(part) if isinstance(inside, Mapping) else None
+    return list(inside) if isinstance(inside, Mapping) else []
 
 
 def _last_of_each_step(points: Sequence[Point]) -> tuple[Point, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.comparison.methods import Comparison, Method
 from k24_rllib.cli.comparison.parameters import ParameterCount, parameters_of
-from k24_rllib.cli.comparison.runs import Point, Run
+from k24_rllib.cli.comparison.runs import Point, Reading, Run
 from k24_rllib.cli.comparison.statistics import (
     FEWEST_TRUSTED,
     Array,
@@ -26,12 +26,26 @@ from k24_rllib.cli.report import print_table, write_measured
 
 PACKAGES = ("torch", "ray", "numpy", "scipy")
 ALL_ENVIRONMENTS = "all environments"
+METRIC_FORM = ".4g"
+"""Metrics are of all scales: a divergence of 1e-5, a coefficient of thousands."""
 SIZE_HEADINGS = {
     "parameters_trained": "parameters trained",
     "parameters_agent": "of an agent",
     "bytes_team": "bytes of the team",
 }
 """Headings of `ParameterCount`'s fields."""
+
+
+@dataclass(frozen=True)
+class MetricFigure:
+    """One of the learner's metrics of one method."""
+
+    seeds: list[int]
+    """Of the runs that have a value of it at the budget."""
+    env_steps: list[int]
+    """Of the iterations that are compared, one for each seed."""
+    values: list[float]
+    interquartile_mean: Estimate
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class Row:
     """Medians over runs of what was done by the whole time until then, evaluations included."""
     wall_s: float | None = None
     parameters: ParameterCount | None = None
+    metrics: dict[str, MetricFigure | None] = field(default_factory=dict)
+    """Those asked for, by their names; None for what the method does not report."""
 
 
 @dataclass
@@ -73,32 +89,37 @@ class Budget:
     at: int | None = None
     """Environment steps; None takes the last that every run has reached."""
     window: int | None = None
-    """Steps up to there of which all evaluations are averaged; None takes the one evaluation nearest to it."""
+    """Steps up to there of which all evaluations are averaged; None takes the one evaluation nearest to it.
+
+    Of metrics, which every iteration reports, it is the iterations.
+    """
 
 
-def make_table(comparison: Comparison, budget: Budget) -> Table:
-    """Compares the methods of one environment at equal environment steps."""
+def make_table(comparison: Comparison, budget: Budget, metrics: Sequence[str] = ()) -> Table:
+    """Compares the methods of one environment, and `metrics` of theirs, at equal environment steps."""
     notes = list(comparison.notes)
     methods, at = _at_budget(comparison, budget, notes)
-    chosen = {method.name: [_value(run, at, budget.window) for run in method.runs] for method in methods}
-    returns = {name: np.array([value for value, _ in values]) for name, values in chosen.items()}
+    chosen = {method.name: [_value(run.readings(None), at, budget.window) for run in method.runs] for method in methods}
+    returns = {name: np.array([reading.value for reading in readings]) for name, readings in chosen.items()}
     baseline = returns[methods[0].name]
     rows = []
     for method in methods:
         mine, first = returns[method.name], method is methods[0]
         greedy = estimate([mine])
+        steps = [reading.env_steps for reading in chosen[method.name]]
         rows.append(
             Row(
                 method=method.name,
                 seeds=[run.seed for run in method.runs if run.seed is not None],
-                env_steps=[point.env_steps for _, point in chosen[method.name]],
+                env_steps=steps,
                 returns=mine.tolist(),
                 greedy_return=greedy,
                 score=_score(greedy, comparison.reference),
                 difference=None if first else difference([mine], [baseline]),
                 probability=None if first else probability_of_improvement([mine], [baseline]),
-                **_speed([point for _, point in chosen[method.name]]),
+                **_speed([_point_at(run, step) for run, step in zip(method.runs, steps, strict=True)]),
                 parameters=_parameters(method, notes),
+                metrics=_metric_figures(method, metrics, at, budget.window, notes),
             )
         )
     notes += _warnings(rows)
@@ -149,14 +170,39 @@ def _spacing(run: Run) -> float:
     return middle.median(np.diff(steps).tolist()) if len(steps) > 1 else steps[0]
 
 
-def _value(run: Run, at: int, window: int | None) -> tuple[float, Point]:
-    """Returns a run's greedy return at a budget, and the evaluation that is nearest to it."""
-    nearest = min(run.points, key=lambda point: abs(point.env_steps - at))
+def _value(readings: Sequence[Reading], at: int, window: int | None) -> Reading:
+    """Returns a run's value at a budget, and the steps of what is nearest to it."""
+    nearest = min(readings, key=lambda reading: abs(reading.env_steps - at))
     if window is None:
-        return nearest.greedy_return, nearest
+        return nearest
     end = nearest.env_steps
-    inside = [point.greedy_return for point in run.points if end - window < point.env_steps <= end]
-    return middle.fmean(inside), nearest
+    return Reading(end, middle.fmean(value for steps, value in readings if end - window < steps <= end))
+
+
+def _point_at(run: Run, steps: int) -> Point:
+    return next(point for point in run.points if point.env_steps == steps)
+
+
+def _metric_figures(
+    method: Method, metrics: Sequence[str], at: int, window: int | None, notes: list[str]
+) -> dict[str, MetricFigure | None]:
+    """Returns `metrics` at a budget, of runs with a value at most an interval of evaluations away from it."""
+    figures: dict[str, MetricFigure | None] = dict.fromkeys(metrics)
+    for metric in metrics:
+        found = [(run, _value(run.readings(metric), at, window)) for run in method.reporting(metric).runs]
+        near = {run.seed: value for run, value in found if abs(value.env_steps - at) <= _spacing(run)}
+        lost = [str(run.seed) for run in method.runs if run.seed not in near]
+        if found and lost:
+            notes.append(f"{method.name}: left out of {metric}, no value at {at:,} steps: seed {', '.join(lost)}")
+        if near:
+            values = [reading.value for reading in near.values()]
+            figures[metric] = MetricFigure(
+                seeds=[seed for seed in near if seed is not None],
+                env_steps=[reading.env_steps for reading in near.values()],
+                values=values,
+                interquartile_mean=estimate([np.array(values)]),
+            )
+    return figures
 
 
 def _score(greedy: Estimate, reference: tuple[float, float] | None) -> Estimate | None:
@@ -245,13 +291,16 @@ def _scores_by_method(table: Table) -> dict[str, Array]:
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Prints each environment's figures: how good the methods are, then what they cost."""
+    """Prints each environment's figures: how good the methods are, what they cost, and the metrics asked for."""
     for table in tables:
         print(f"\n{table.title}")
         print_table(_result_rows(table))
         if any(row.wall_s is not None for row in table.rows):
             print()
             print_table(_cost_rows(table))
+        if any(any(row.metrics.values()) for row in table.rows):
+            print()
+            print_table(_metric_rows(table))
         for note in table.notes:
             print(f"  note: {note}")
 
@@ -266,10 +315,10 @@ def _result_rows(table: Table) -> list[list[str]]:
             [
                 row.method,
                 str(len(row.seeds)),
-                _cell(row.greedy_return, 1),
-                _cell(row.score, 2),
-                _cell(row.difference, 2 if aggregate else 1, sign=True),
-                _cell(row.probability, 2),
+                _cell(row.greedy_return, ".1f"),
+                _cell(row.score, ".2f"),
+                _cell(row.difference, "+.2f" if aggregate else "+.1f"),
+                _cell(row.probability, ".2f"),
             ]
         )
     return _without_empty_columns(rows, drop=(1, 2) if aggregate else ())
@@ -293,10 +342,18 @@ def _cost_rows(table: Table) -> list[list[str]]:
     return _without_empty_columns(rows)
 
 
-def _cell(figure: Estimate | None, digits: int, sign: bool = False) -> str:
+def _metric_rows(table: Table) -> list[list[str]]:
+    """Returns the cells of the table of metrics; those that nobody reports are left out."""
+    rows = [["method", *(f"{name} [95%]" for name in table.rows[0].metrics)]]
+    for row in table.rows:
+        found = [None if figure is None else figure.interquartile_mean for figure in row.metrics.values()]
+        rows.append([row.method, *(_cell(figure, METRIC_FORM) for figure in found)])
+    return _without_empty_columns(rows)
+
+
+def _cell(figure: Estimate | None, form: str) -> str:
     if figure is None:
         return ""
-    form = f"{'+' if sign else ''}.{digits}f"
     if figure.low is None or figure.high is None:
         return format(figure.value, form)
     return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
