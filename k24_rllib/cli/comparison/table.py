@@ -190,15 +190,16 @@ def _metric_figures(
     figures: dict[str, MetricFigure | None] = dict.fromkeys(metrics)
     for metric in metrics:
         found = [(run, _value(run.readings(metric), at, window)) for run in method.reporting(metric).runs]
-        near = {run.seed: value for run, value in found if abs(value.env_steps - at) <= _spacing(run)}
-        lost = [str(run.seed) for run in method.runs if run.seed not in near]
+        near = [(run, value) for run, value in found if abs(value.env_steps - at) <= _spacing(run)]
+        taken = {id(run) for run, _ in near}
+        lost = [str(run.seed) for run in method.runs if id(run) not in taken]
         if found and lost:
             notes.append(f"{method.name}: left out of {metric}, no value at {at:,} steps: seed {', '.join(lost)}")
         if near:
-            values = [reading.value for reading in near.values()]
+            values = [reading.value for _, reading in near]
             figures[metric] = MetricFigure(
-                seeds=[seed for seed in near if seed is not None],
-                env_steps=[reading.env_steps for reading in near.values()],
+                seeds=[run.seed for run, _ in near if run.seed is not None],
+                env_steps=[reading.env_steps for _, reading in near],
                 values=values,
                 interquartile_mean=estimate([np.array(values)]),
             )
