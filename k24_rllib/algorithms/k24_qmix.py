@@ -178,11 +178,17 @@ class K24QMixConfig(MaskedQMixConfig):
         """Returns what the run's length decides, as the beginning of a sentence."""
         return "temperature and finetuning go"
 
+    def steps_of_mask_learning(self) -> tuple[float, str]:
+        """Returns the environment steps until masks freeze, and the settings that say so."""
+        steps, because = super().steps_of_mask_learning()
+        if self.finetune_at is None:
+            return steps, because
+        return self.finetune_at * steps, f"finetune_at {self.finetune_at} of {because}"
+
     def _check_method(self) -> None:
-        check_choice("layer", self.layer, ("n:m",))
         self._check_masks()
-        self._check_resets()
         self._check_finetuning()
+        self._check_resets()
 
     def _check_masks(self) -> None:
         check_choice("pattern", self.pattern, NM_RATIOS)
@@ -211,7 +217,7 @@ class K24QMixConfig(MaskedQMixConfig):
         check_number("kl_threshold", self.kl_threshold, low=0.0)
         check_number("kl_min_interval", self.kl_min_interval, low=0, integer=True)
         if self.kl_reset:
-            self._check_within_run("kl_min_interval")
+            self._check_reset_fits("kl_min_interval")
         if self.masks != "fixed_random":
             return
         for key in RESET_KEYS:
@@ -337,8 +343,25 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned."""
         super().set_state(state)
+        self._check_phase()
         self.policy_change.set_state(state["policy_change"], self.device)
         self._mask_flips.set_state(convert_to_torch_tensor(state["mask_flips"], device=self.device))
+
+    def _check_phase(self) -> None:
+        """Checks that a restored run is not before a phase that it has gone through: frozen masks stay frozen."""
+        if not self.record.finetuning:
+            return
+        start, progress = self.config["finetune_at"], self.progress()
+        if start is None or progress < start:
+            raise ConfigError(
+                f"finetune_at: got {start} with a checkpoint of a run that is finetuning and stands at progress "
+                f"{progress:.2f} of this one, expected at most that: frozen masks do not learn again"
+            )
+        if self.config["rewind_to"] is not None and not self.record.rewound:
+            raise ConfigError(
+                f"rewind_to: got {self.config['rewind_to']} with a checkpoint of a run that is finetuning without, "
+                "expected null: it has not kept the weights of then"
+            )
 
 
 class K24QMix(MaskedQMix):

@@ -64,17 +64,23 @@ class MaskedQMixConfig(QMixConfig):
         if self.reset_interval is not None:
             check_number("reset_interval", self.reset_interval, low=0, integer=True)
         check_number("reset_fraction", self.reset_fraction, low=0.0, high=1.0)
-        if self.is_given("reset_interval"):  # in a run shorter than the default there is no reset
-            self._check_within_run("reset_interval")
         self._check_method()
+        if self.is_given("reset_interval"):  # in a run too short for the default there is no reset
+            self._check_reset_fits("reset_interval")
         super().validate()
 
-    def _check_within_run(self, key: str) -> None:
-        """Checks that a number of environment steps is not longer than the run."""
+    def steps_of_mask_learning(self) -> tuple[float, str]:
+        """Returns the environment steps in which masks can change, and the settings that say so."""
+        return self.run_length, f"total_env_steps {self.run_length}"
+
+    def _check_reset_fits(self, key: str) -> None:
+        """Checks that one reset at least happens: after so many environment steps, with as many left to learn in."""
         steps = getattr(self, key) or 0
-        if steps > self.run_length:
+        learning, because = self.steps_of_mask_learning()
+        if 2 * steps > learning:
             raise ConfigError(
-                f"{key}: got {steps} with total_env_steps {self.run_length}, expected at most the run's length"
+                f"{key}: got {steps} with {because}, expected at most {int(learning / 2)}: a reset leaves the masks as "
+                "many steps to learn again, so there would be none"
             )
 
     def _check_method(self) -> None:

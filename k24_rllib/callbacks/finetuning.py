@@ -32,9 +32,9 @@ class FinetuneCallback(DefaultCallbacks):
 class RewindCallback(DefaultCallbacks):
     """Takes finetuning back to early weights: lottery-ticket rewinding (arXiv 1903.01611), where `rewind_to` is set.
 
-    At progress `rewind_to` it copies `W` of each masked layer. When finetuning begins it puts them back and clears
-    their optimizer moments, so that weights are learned again under the final masks. Biases, the recurrent cell, the
-    mixer and the target network stay as they are.
+    At progress `rewind_to` (or later, where a run is restored later) it copies `W` of each masked layer. When
+    finetuning begins it puts them back and clears their optimizer moments, so that weights are learned again under the
+    final masks. Biases, the recurrent cell, the mixer and the target network stay as they are.
     """
 
     def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
@@ -43,11 +43,12 @@ class RewindCallback(DefaultCallbacks):
         if start is None or record.rewound:
             return
         weights = [layer.weight for layer in policy.masked_layers()]
+        if record.snapshot is None and policy.progress() >= start:
+            # Where finetuning begins with the first update since then, these are the weights of then.
+            record.snapshot = [weight.detach().cpu().numpy().copy() for weight in weights]
         if record.finetuning and record.snapshot is not None:
             self.restore(policy, weights, record.snapshot)
             record.snapshot, record.rewound = None, True
-        elif not record.finetuning and record.snapshot is None and policy.progress() >= start:
-            record.snapshot = [weight.detach().cpu().numpy().copy() for weight in weights]
 
     @torch.no_grad()
     def restore(self, policy: Any, weights: list[torch.nn.Parameter], snapshot: list[np.ndarray[Any, Any]]) -> None:

@@ -10,6 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 from ray.rllib.models import ModelCatalog
+from ray.tune.registry import RLLIB_MODEL, _global_registry
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
 from k24_rllib.envs import team_env_factory
@@ -215,22 +216,32 @@ class QMixConfig(AlgorithmConfig):
         Raises:
             ConfigError: naming an unknown key and the nearest known one, or a value of the wrong type.
         """
-        known = self.known_keys()
+        self.check_keys(settings)
         for key, value in settings.items():
-            if key not in known:
-                elsewhere = self._algorithms_with(key)
-                if elsewhere:
-                    expected = " or ".join(f"run: {name}" for name in elsewhere)
-                    raise ConfigError(
-                        f"unknown config key {key!r} of {self.algo_name}: got {value!r}, expected it with {expected}"
-                    )
-                raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
             self._check_type(key, value)
         self._given += tuple(settings)
         if settings.get("framework", "torch") != "torch":
             raise ConfigError(f"framework: got {settings['framework']!r}, expected 'torch'")
         self.update_from_dict(dict(settings))
         return self
+
+    def check_keys(self, settings: Mapping[str, Any]) -> None:
+        """Checks the names of flat settings; RLlib itself takes what it does not know without a word.
+
+        Raises:
+            ConfigError: naming an unknown key, and the nearest known one or the algorithms that have it.
+        """
+        known = self.known_keys()
+        for key, value in settings.items():
+            if key in known:
+                continue
+            elsewhere = self._algorithms_with(key)
+            if elsewhere:
+                expected = " or ".join(f"run: {name}" for name in elsewhere)
+                raise ConfigError(
+                    f"unknown config key {key!r} of {self.algo_name}: got {value!r}, expected it with {expected}"
+                )
+            raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
 
     @property
     def algo_name(self) -> str:
@@ -308,6 +319,11 @@ class QMixConfig(AlgorithmConfig):
             )
         check_bool("store_buffer_in_checkpoints", self.store_buffer_in_checkpoints)
         check_number("learning_starts_episodes", self.learning_starts_episodes, low=0, integer=True)
+        if self.learning_starts_episodes > self.buffer_episodes:
+            raise ConfigError(
+                f"learning_starts_episodes: got {self.learning_starts_episodes} with buffer_episodes "
+                f"{self.buffer_episodes}, expected at most as many: the buffer never holds more"
+            )
         check_number("target_update_episodes", self.target_update_episodes, low=1, integer=True)
         if self.target_update_tau is not None:
             check_number("target_update_tau", self.target_update_tau, above=0.0, high=1.0)
@@ -317,6 +333,13 @@ class QMixConfig(AlgorithmConfig):
         check_number("epsilon_timesteps", self.epsilon_timesteps, low=0, integer=True)
 
     def _check_network(self) -> None:
+        check_choice("layer", self.layer, (type(self)().layer,))  # an algorithm of another layer has another class
+        model = self.model.get("custom_model")
+        if isinstance(model, str) and model != MODEL_NAME and not _global_registry.contains(RLLIB_MODEL, model):
+            raise ConfigError(
+                f"custom_model: got {model!r}, expected {MODEL_NAME!r} or what was registered with RLlib's "
+                "ModelCatalog.register_custom_model (rllib train --import MODULE imports yours)"
+            )
         for key in ("hidden_dim", "mixing_embed_dim", "hypernet_dim"):
             check_number(key, getattr(self, key), low=1, integer=True)
         for key in ("recurrent", "independent_networks", "agent_id_input", "last_action_input"):
@@ -332,6 +355,8 @@ class QMixConfig(AlgorithmConfig):
     def _check_workers(self) -> None:
         for key in ("num_env_runners", "evaluation_num_env_runners"):
             check_number(key, getattr(self, key), low=0, integer=True)
+        if self.seed is not None:
+            check_number("seed", self.seed, low=0, integer=True)
         check_number("num_envs_per_env_runner", self.num_envs_per_env_runner, low=1, integer=True)
         check_number("rollouts_ahead", self.rollouts_ahead, low=0, integer=True)
         check_number("torch_num_threads", self.torch_num_threads, low=1, integer=True)
@@ -342,6 +367,11 @@ class QMixConfig(AlgorithmConfig):
             value = getattr(self, key)
             if value is not None and value != "auto":
                 check_number(key, value, low=0 if key == "evaluation_interval" else 1, integer=True)
+        if isinstance(self.evaluation_config, Mapping):
+            try:
+                self.check_keys(self.evaluation_config)
+            except ConfigError as error:
+                raise ConfigError(f"evaluation_config: {error}") from None
         check_choice("evaluation_duration_unit", self.evaluation_duration_unit, ("episodes",))
         check_choice("batch_mode", self.batch_mode, ("complete_episodes",))
         if self.enable_rl_module_and_learner or self.enable_env_runner_and_connector_v2:

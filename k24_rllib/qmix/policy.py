@@ -92,6 +92,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
 
     model: TeamRNNModel
     device: torch.device
+    config: dict[str, Any]
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, config: dict[str, Any]) -> None:
         lr = config["lr"]
@@ -310,8 +311,10 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_state` returned."""
+        """Takes over what `get_state` returned; settings stay those of this policy, whatever the other's were."""
+        config = self.config  # RLlib puts the other's in its place, so that a changed run would go on as it was begun
         super().set_state(state)
+        self.config = config
         self.model.load_state_dict(convert_to_torch_tensor(state["model"], device=self.device))
         self.target_model.load_state_dict(convert_to_torch_tensor(state["target_model"], device=self.device))
         self.reward_moments.set_state(state["reward_moments"])

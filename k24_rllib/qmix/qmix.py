@@ -50,6 +50,8 @@ class QMix(Algorithm):
     config: QMixConfig
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
+        if isinstance(config, dict):
+            self.get_default_config().check_keys({key: its for key, its in config.items() if not key.startswith("_")})
         # Ray forgets what was registered at import once it was shut down, as between two runs in a notebook.
         env = config.get("env") if config is not None else None
         if env in team_env_names():

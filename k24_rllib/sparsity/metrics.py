@@ -37,13 +37,17 @@ def pattern_metrics(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]
     if not layers:
         raise ConfigError("layers: got none, expected at least one n:m layer")
     metrics = _sparsity([layer.padded_masks(explore=False) for layer in layers])
-    probs = [layer.pattern_probs(choice_only=True) for layer in layers if layer.num_choice_groups > 0]
-    if probs:
+    choosing = [layer for layer in layers if layer.num_choice_groups > 0]
+    if choosing:
+        probs = [layer.pattern_probs(choice_only=True) for layer in choosing]
         usage = torch.stack([pi.mean((0, 1, 2)) for pi in probs]).mean(0)  # [P]
         metrics |= {f"pattern_{k}_prob": prob for k, prob in enumerate(usage)}
         entropies = [-torch.xlogy(pi, pi).sum(-1).mean() for pi in probs]
         metrics["pattern_entropy"] = torch.stack(entropies).mean() / torch.log(usage.new_tensor(2.0))
-        metrics |= _similarity(probs)
+        # Where all owners share one mask, each pair has the same.
+        metrics |= _similarity(
+            [pi.expand(layer.num_masks, -1, -1, -1) for pi, layer in zip(probs, choosing, strict=True)]
+        )
     metrics["sample_argmax_agreement"] = torch.stack([layer.sample_argmax_agreement for layer in layers]).mean()
     return metrics
 

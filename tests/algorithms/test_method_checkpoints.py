@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from k24_rllib import K24QMixConfig
+from k24_rllib.checks import ConfigError
 
 STEPS = range(0, 1000, 50)
 PHASES = {0: "new", 100: "annealing", 250: "between resets", 350: "snapshot taken", 800: "freezing", 850: "frozen"}
@@ -91,3 +92,36 @@ def test_a_frozen_run_loads_into_one_of_any_phase(small, bare_policy) -> None:
     assert not any(layer.frozen for layer in late.target_model.agent.semi_structured_layers())
     assert advance(late, episodes, 150)["div_loss"] > 0
     assert advance(early, episodes, 900)["div_loss"] == 0
+
+
+@pytest.fixture
+def finetuning(small, bare_policy) -> dict[str, Any]:
+    """The state of a run of 1,000 steps at step 850, its settings with it."""
+    policy, episodes = bare_policy(small(K24QMixConfig()).k24(total_env_steps=1000, reset_interval=None))
+    for step in (100, 800, 850):
+        advance(policy, episodes, step)
+    state: dict[str, Any] = policy.get_state()
+    return state
+
+
+def test_a_changed_run_keeps_its_own_settings(small, bare_policy, finetuning: dict[str, Any]) -> None:
+    changed = small(K24QMixConfig()).training(gamma=0.5).k24(total_env_steps=1050, finetune_lr_factor=0.5)
+    policy, episodes = bare_policy(changed, seed=1)
+    policy.set_state(finetuning)
+    assert (policy.config["gamma"], policy.config["finetune_lr_factor"]) == (0.5, 0.5)
+    assert policy.progress() == pytest.approx(850 / 1050)
+    assert advance(policy, episodes, 900)["lr"] == pytest.approx(0.5 * policy.cur_lr)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"total_env_steps": 2000}, "finetune_at: got 0.8 with a checkpoint .* progress 0.42"),
+        ({"total_env_steps": 1000, "finetune_at": None}, "finetune_at: got None"),
+        ({"total_env_steps": 1000, "rewind_to": 0.1}, "rewind_to: got 0.1"),
+    ],
+)
+def test_frozen_masks_do_not_learn_again(small, bare_policy, finetuning, settings: dict, message: str) -> None:
+    policy, _ = bare_policy(small(K24QMixConfig()).k24(reset_interval=None, **settings))
+    with pytest.raises(ConfigError, match=message):
+        policy.set_state(finetuning)

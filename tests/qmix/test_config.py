@@ -2,7 +2,7 @@
 
 import pytest
 
-from k24_rllib import K24QMixConfig, QMixConfig
+from k24_rllib import K24QMix, K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
 from k24_rllib.checks import ConfigError
 
 
@@ -57,3 +57,22 @@ def test_validating_twice_changes_nothing() -> None:
         key: value for key, value in first.items() if key != "callbacks"
     }
     assert config.callbacks_class is first["callbacks"]
+
+
+def test_a_misspelt_key_of_a_dict_is_refused() -> None:
+    """As in Tune's `param_space`: RLlib itself would train without it."""
+    with pytest.raises(ConfigError, match="unknown config key 'div_coeff' of K24QMix; did you mean 'div_coef'"):
+        K24QMix(config={"env": "mpe_simple_spread", "div_coeff": 0.5})
+
+
+@pytest.mark.parametrize("make", [QMixConfig, K24QMixConfig, KaleidoscopeQMixConfig])
+@pytest.mark.parametrize("layer", ["2:4", "n:m", "kaleidoscope", "dense", "foo"])
+def test_each_algorithm_has_its_own_layer(make, layer: str) -> None:
+    config = make().environment("mpe_simple_spread")
+    own = config.layer
+    config.layer = layer
+    if layer == own:
+        config.validate()
+    else:
+        with pytest.raises(ConfigError, match=f"layer: got '{layer}', expected one of '{own}'"):
+            config.validate()
