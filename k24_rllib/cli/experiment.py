@@ -43,6 +43,9 @@ _OLD_CHECKPOINT_KEYS = {
     "keep_checkpoints_num": "num_to_keep",
 }
 
+_RLLIB_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
+"""What RLlib's own checks raise."""
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -117,9 +120,44 @@ def build_config(run: str, settings: Mapping[str, Any]) -> QMixConfig:
         config.validate()
     except ConfigError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:  # RLlib's own checks
-        raise ConfigError(f"config: {' '.join(str(error).split())}") from error
+    except _RLLIB_ERRORS as error:
+        raise ConfigError(_explain(run, settings, error)) from error
     return config
+
+
+def _explain(run: str, settings: Mapping[str, Any], error: Exception) -> str:
+    """Returns the message for an error of RLlib's, which names no key: the first setting that alone gives one."""
+    from k24_rllib import ALGORITHMS
+
+    needed = {key: settings[key] for key in ("env", "total_env_steps") if key in settings}
+    defaults = ALGORITHMS[run]().to_dict()
+    for key, value in {**needed, **settings}.items():
+        config = ALGORITHMS[run]()
+        try:
+            config.apply_dict({**needed, key: value})
+            config.validate()
+        except ConfigError:  # it needs others of the settings
+            continue
+        except _RLLIB_ERRORS as alone:
+            return f"{key}: got {value!r}, {_expected(defaults.get(key), value) or _words(alone)}"
+    return f"config: {_words(error)}"
+
+
+def _expected(default: object, value: object) -> str:
+    """Returns what was expected of a value of another type than the default, or nothing if it is of that type."""
+    if isinstance(default, Mapping) and not isinstance(value, Mapping):
+        return "expected keys and values"
+    if _is_number(default) and not _is_number(value):
+        return "expected a number"
+    return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _words(error: Exception) -> str:
+    return f"RLlib says: {' '.join(str(error).split())}"
 
 
 def _check_top_level(path: Path, content: object) -> dict[str, dict[str, Any]]:
@@ -184,6 +222,8 @@ def _check_config(spec: Mapping[str, Any], overrides: Overrides) -> dict[str, An
     if overrides.seeds:
         seeds = list(overrides.seeds)
         config["seed"] = seeds[0] if len(seeds) == 1 else {GRID_KEY: seeds}
+    if "env_config" in config and config["env_config"] is None:
+        config["env_config"] = {}  # `env_config:` with nothing below it is an environment without options
     if config.get("env") is None:
         raise ConfigError("env: is missing, expected an environment's name, as in env: mpe_simple_spread")
     grid_axes(config)

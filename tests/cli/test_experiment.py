@@ -77,6 +77,12 @@ def test_the_environment_may_stand_in_the_config(tiny: Spec, write: Write) -> No
     assert read_one(write(tiny)).config["env"] == "mpe_simple_spread"
 
 
+def test_an_empty_env_config_is_an_environment_without_options(tiny: Spec, write: Write) -> None:
+    text = yaml.safe_dump({"tiny": tiny}).replace("env_config:\n      N: 2\n", "env_config:\n")
+    assert read_one(write(text)).config["env_config"] == {}
+    assert read_one(write(tiny), set=["env_config=null"]).config["env_config"] == {}
+
+
 def test_what_the_file_says_about_checkpoints_is_obeyed(tiny: Spec, write: Write) -> None:
     tiny["checkpoint_config"] = {"checkpoint_frequency": 7, "num_to_keep": 2, "checkpoint_at_end": False}
     assert read_one(write(tiny)).checkpoint_config == tiny["checkpoint_config"]
