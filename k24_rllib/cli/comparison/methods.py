@@ -40,40 +40,79 @@ class Comparison:
 def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     """Groups runs by environment and by configuration without the seed, in the order in which they were given.
 
-    Runs of one configuration and seed repeat each other: the one that got furthest is taken.
+    Runs of one configuration and seed repeat each other: the one that got furthest is taken. Those that failed, or were
+    not evaluated yet, are left out, and a note names each.
 
     Raises:
-        ConfigError: if no run has an evaluation, or if two methods of an environment have the same name.
+        ConfigError: if no run is left, or if two methods of an environment have the same name.
     """
-    comparisons = []
+    comparisons: list[Comparison] = []
+    notes_elsewhere: list[str] = []
     for environment in dict.fromkeys(run.environment for run in runs):
         notes: list[str] = []
         inside = [run for run in runs if run.environment == environment]
-        begun = [run for run in inside if run.points]
-        notes += [f"left out, no evaluation yet: {run.source}" for run in inside if not run.points]
-        methods = [Method(name, _one_of_each_seed(name, group, notes)) for name, group in _named_groups(begun)]
+        begun = [run for run in inside if run.points or run.failure is not None]
+        notes += [f"left out, no evaluation yet: {run.source}" for run in inside if run not in begun]
+        methods = []
+        for name, group in _named_groups(begun):
+            whole = _without_failed(name, group, notes)
+            if whole:
+                methods.append(Method(name, _one_of_each_seed(name, whole, notes)))
         if methods:
             comparisons.append(Comparison(environment, methods, _reference(environment), notes))
+        else:
+            notes_elsewhere += [f"{environment}: {note}" for note in notes]
     if not comparisons:
-        raise ConfigError(f"{runs[0].source}: has no greedy evaluation yet, expected a run that was evaluated")
+        raise _nothing_to_compare(runs)
+    comparisons[0].notes += notes_elsewhere
     return comparisons
 
 
-def check_metrics(comparisons: Sequence[Comparison], metrics: Iterable[str]) -> None:
+def _without_failed(name: str, runs: Sequence[Run], notes: list[str]) -> list[Run]:
+    """Returns the runs that did not fail: how far one got before an error is no measure of its method."""
+    whole = [run for run in runs if run.failure is None]
+    for run in runs:
+        if run.failure is not None:
+            place = f"after its evaluation at {run.last_step:,} steps" if run.points else "before its first evaluation"
+            notes.append(f"{name}: left out, failed {place}: {run.source} ({run.failure.name} says why)")
+    if not whole:
+        notes.append(f"{name}: is not in the table, as every trial of it failed")
+    return whole
+
+
+def _nothing_to_compare(runs: Sequence[Run]) -> ConfigError:
+    """Returns the error for runs of which none was evaluated and did not fail."""
+    young = next((run for run in runs if run.failure is None), None)
+    if young is None:
+        return ConfigError(f"every trial failed, so there is nothing to compare; {runs[0].failure} says why")
+    return ConfigError(f"{young.source}: has no greedy evaluation yet, expected a run that was evaluated")
+
+
+def unknown_metrics(runs: Sequence[Run], metrics: Iterable[str]) -> list[str]:
+    """Returns a line for each of `metrics` that none of the runs reports, with the nearest that they do report."""
+    known = {name for run in runs for name in run.metrics}
+    lines = []
+    for metric in metrics:
+        if metric not in known:
+            hint = nearest(metric, sorted(known)) if known else "; they have reported no metric yet"
+            lines.append(
+                f"--metric {metric}: none of the runs reports it, expected a metric of the learner "
+                f"(docs/metrics.md has them){hint}"
+            )
+    return lines
+
+
+def check_metrics(comparisons: Sequence[Comparison], metrics: Sequence[str]) -> None:
     """Checks that each of `metrics` has a value in some run.
 
     Raises:
         ConfigError: naming the one that has none, and the nearest that runs report.
     """
     runs = [run for comparison in comparisons for method in comparison.methods for run in method.runs]
-    known = {name for run in runs for name in run.metrics}
+    unknown = unknown_metrics(runs, metrics)
+    if unknown:
+        raise ConfigError(unknown[0])
     for metric in metrics:
-        if metric not in known:
-            hint = nearest(metric, sorted(known)) if known else "; they have reported no metric yet"
-            raise ConfigError(
-                f"--metric {metric}: none of the runs reports it, expected a metric of the learner "
-                f"(docs/metrics.md has them){hint}"
-            )
         if not any(run.readings(metric) for run in runs):
             raise ConfigError(f"--metric {metric}: no run has a value of it yet, expected a number at some iteration")
 
@@ -81,7 +120,7 @@ def check_metrics(comparisons: Sequence[Comparison], metrics: Iterable[str]) -> 
 def _named_groups(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     """Returns the runs of each configuration and the method's name: what differs is added to labels that don't."""
     groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
+    for run in _with_algorithms(runs):
         groups.setdefault((run.label, _fingerprint(run)), []).append(run)
     named = []
     for label in dict.fromkeys(label for label, _ in groups):
@@ -90,6 +129,23 @@ def _named_groups(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
         named += list(zip(names, variants, strict=True))
     _check_names(named)
     return named
+
+
+def _with_algorithms(runs: Sequence[Run]) -> list[Run]:
+    """Returns the runs; one whose algorithm is not known takes the only one of its label and settings, if it can."""
+
+    def alike(run: Run) -> tuple[str, str]:
+        return run.label, _fingerprint(replace(run, algorithm=None))
+
+    known: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        if run.algorithm is not None:
+            known.setdefault(alike(run), set()).add(run.algorithm)
+    completed = []
+    for run in runs:
+        names = known.get(alike(run), set())
+        completed.append(replace(run, algorithm=next(iter(names))) if len(names) == 1 else run)
+    return completed
 
 
 def _fingerprint(run: Run) -> str:

@@ -70,7 +70,7 @@ def read_points(path: Path, label: str | None = None, metrics: Sequence[str] = (
         ConfigError: naming a missing column, or the line and the value that can't be read.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel marks UTF-8 with a byte order mark
             reader = csv.DictReader(file)
             _check_columns(path, reader.fieldnames or (), metrics)
             rows = [(reader.line_num, row) for row in reader]

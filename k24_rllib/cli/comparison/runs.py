@@ -17,10 +17,14 @@ from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
 
 RESULTS_FILE = "result.json"
 CONFIG_FILE = "params.json"
+ERROR_FILES = ("error.txt", "error.pkl")
+"""What Tune writes when a trial fails, and leaves there when it goes on."""
 UPDATES = "info/num_updates"
 LEARNER = "info/learner/default_policy"
 SEED_DIRECTORY = re.compile(r"seed-\d+$")
 """Directories of the experiments that `rllib compare` makes, one for each seed of a method."""
+_FAILURE = re.compile(r"^Failure # \d+ \(occurred at (\S+)\)$", re.MULTILINE)
+"""The line above each error in Tune's `error.txt`; its time is written as a result's `date`."""
 _DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 """Where trials may lie under a given directory: it is one, an experiment, a storage path, or one that compare made."""
 
@@ -78,6 +82,7 @@ class Run:
     source: str
     """Where it was read from, for messages."""
     algorithm: str | None = None
+    """Its registered name, None where nothing tells it."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The configuration that the user gave, without seed and environment."""
     directory: Path | None = None
@@ -86,6 +91,8 @@ class Run:
     """Known here only for a run that was read from a CSV file."""
     metrics: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
     """Of each of the learner's metrics the iterations that have a value, in the order of environment steps, rising."""
+    failure: Path | None = None
+    """The file that says why the trial failed; None for one that did not, or that went on afterwards."""
 
     def readings(self, metric: str | None) -> tuple[Reading, ...]:
         """Returns a metric's values over training, or the greedy returns for None; nothing where the run has none."""
@@ -142,7 +149,7 @@ def read_trial(trial: Path, label: str | None = None) -> Run:
         label: What to call the method; None takes the experiment's name.
 
     Returns:
-        The run. One that is too young for its first evaluation has no points.
+        The run. One that is too young for its first evaluation, or failed before it, has no points.
 
     Raises:
         ConfigError: if the files can't be read, or hold no evaluation because none was asked for.
@@ -150,7 +157,8 @@ def read_trial(trial: Path, label: str | None = None) -> Run:
     given = read_config(trial)
     results = read_results(trial)
     points = [point for result in results if (point := _point(trial, result)) is not None]
-    if results and not points:
+    failure = _failure(trial, results)
+    if results and not points and failure is None:
         _check_evaluates(trial, given, results[-1])
     environment = Environment(str(given.get("env", "")), json.dumps(given.get("env_config") or {}, sort_keys=True))
     return Run(
@@ -159,32 +167,89 @@ def read_trial(trial: Path, label: str | None = None) -> Run:
         seed=given["seed"] if isinstance(given.get("seed"), int) else None,
         points=_last_of_each_step(points),
         source=str(trial),
-        algorithm=trial.name.partition("_")[0],
+        algorithm=_algorithm(trial, results),
         settings={key: value for key, value in given.items() if key not in ("seed", "env", "env_config")},
         directory=trial,
         metrics=_metrics(results),
+        failure=failure,
     )
 
 
+def _failure(trial: Path, results: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Returns the file that says why a trial failed, or None if it did not, or has reported results since."""
+    file = next((trial / name for name in ERROR_FILES if (trial / name).is_file()), None)
+    if file is None or not results:
+        return file
+    if results[-1].get("done"):
+        return None
+    times = _FAILURE.findall(file.read_text(errors="replace"))
+    went_on = bool(times) and max(times) < str(results[-1].get("date", ""))
+    return None if went_on else file
+
+
+def _algorithm(trial: Path, results: Sequence[Mapping[str, Any]]) -> str | None:
+    """Returns the name of a trial's algorithm, or None where nothing tells it.
+
+    A result holds the whole configuration. Its algorithm is the one that knows all keys of it, and of several the one
+    with the fewest others: those of QMIX are keys of every algorithm. Where that doesn't decide, Tune's name for the
+    directory does, which may have been changed.
+    """
+    from k24_rllib import ALGORITHMS
+
+    named = trial.name.partition("_")[0]
+    config = results[-1].get("config") if results else None
+    keys = {key for key in config if not key.startswith("_")} if isinstance(config, Mapping) else set()
+    others = {}
+    for name, config_class in ALGORITHMS.items():
+        known = config_class().known_keys()
+        if keys and keys <= known:
+            others[name] = len(known - keys)
+    nearest_ones = [name for name, count in others.items() if count == min(others.values())]
+    if len(nearest_ones) == 1:
+        return nearest_ones[0]
+    return named if named in (nearest_ones or ALGORITHMS) else None
+
+
 def read_config(trial: Path) -> dict[str, Any]:
-    """Returns the settings that a trial was given."""
+    """Returns the settings that a trial was given.
+
+    Raises:
+        ConfigError: naming the file, if it can't be read or holds something else.
+    """
     file = trial / CONFIG_FILE
+    text = _read_text(file)
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(text)
+    except ValueError as error:
         raise ConfigError(f"{file}: can't be read ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: expected a trial's settings")
+    options = content.get("env_config")
+    if options is not None and not isinstance(options, dict):
+        raise ConfigError(f"{file}: env_config: got {options!r}, expected keys and values")
     return content
+
+
+def _read_text(file: Path) -> str:
+    """Returns what a file holds; `ConfigError` names one that is no text, or that can't be opened."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not a text file, expected JSON as Tune writes it") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read ({error.strerror})") from None
 
 
 def read_results(trial: Path) -> list[dict[str, Any]]:
     """Returns what a trial reported; the last line of one that is running may be half written and is left out.
 
     A run that was resumed from a checkpoint repeats what came after it: the later word stands.
+
+    Raises:
+        ConfigError: naming the file, and the line, if it can't be read or holds something else.
     """
     file = trial / RESULTS_FILE
-    lines = file.read_text().splitlines()
+    lines = _read_text(file).splitlines()
     results: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:

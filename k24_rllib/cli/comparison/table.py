@@ -137,6 +137,7 @@ def _at_budget(comparison: Comparison, budget: Budget, notes: list[str]) -> tupl
     runs = [(method.name, run) for method in comparison.methods for run in method.runs]
     name, shortest = min(runs, key=lambda named: named[1].last_step)
     longest = max(run.last_step for _, run in runs)
+    first = min(run.points[0].env_steps for _, run in runs)
     at = shortest.last_step if budget.at is None else budget.at
     if budget.at is None and longest - at > _spacing(shortest):
         notes.append(
@@ -153,7 +154,7 @@ def _at_budget(comparison: Comparison, budget: Budget, notes: list[str]) -> tupl
             methods.append(replace(method, runs=kept))
     if not methods:
         raise ConfigError(
-            f"--at {at}: no run was evaluated there in {comparison.environment}, expected at most {longest}"
+            f"--at {at}: no run was evaluated there in {comparison.environment}, expected {first} to {longest}"
         )
     return methods, at
 
@@ -229,8 +230,11 @@ def _speed(points: Sequence[Point]) -> dict[str, float | None]:
 def _parameters(method: Method, notes: list[str]) -> ParameterCount | None:
     """Returns the size of a method's networks, from its first run."""
     run = method.runs[0]
-    if run.parameters is not None or run.directory is None or run.algorithm is None:
+    if run.parameters is not None or run.directory is None:
         return run.parameters
+    if run.algorithm is None:
+        notes.append(f"{method.name}: parameters not counted: neither results nor directory tell the algorithm")
+        return None
     settings = {**run.settings, "env": run.environment.name, "env_config": run.environment.config}
     try:
         return parameters_of(run.algorithm, settings, run.directory)
