@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.methods import Comparison, check_metrics, compare_runs
+from k24_rllib.cli.comparison.methods import Comparison, check_metrics, compare_runs, unknown_metrics
 from k24_rllib.cli.comparison.points_csv import check_metric_names, read_points, write_points
 from k24_rllib.cli.comparison.runs import Run, find_trials, missing_path, read_trial
 from k24_rllib.cli.comparison.table import Budget, aggregate_table, make_table, print_tables, write_json
@@ -18,6 +18,7 @@ from k24_rllib.cli.comparison.training import (
     Job,
     check_apart,
     check_out,
+    in_rounds,
     parse_seeds,
     plan_jobs,
     run_jobs,
@@ -81,7 +82,9 @@ def run_compare(options: CompareOptions) -> int:
     if jobs:
         every = [job for planned in jobs.values() for job in planned]
         check_apart(every)
-        code, failed = run_jobs(every, _train_options(options), lambda: _again(options))
+        others = [run for its in read.values() for run in its]
+        watch = _MetricWatch(options.metrics, every, others)
+        code, failed = run_jobs(in_rounds(every), _train_options(options), lambda: _again(options), watch.take)
         if code:
             return code
     runs: list[Run] = []
@@ -133,6 +136,32 @@ def _read_jobs(jobs: Sequence[Job], failed: Sequence[str]) -> list[Run]:
     """Reads the runs of a YAML file; those that failed are left out."""
     done = [job for job in jobs if job.name not in failed]
     return [read_trial(trial, job.label) for job in done for trial in find_trials(job.directory)]
+
+
+class _MetricWatch:
+    """Warns of a metric that nobody reports once a run of each experiment is finished, not when all are.
+
+    No more than warns: an algorithm or callback of the user's may report it in another run.
+    """
+
+    def __init__(self, metrics: Sequence[str], jobs: Sequence[Job], runs: Sequence[Run]) -> None:
+        """Takes the metrics asked for, all jobs, and the runs that need no running."""
+        self._metrics = metrics
+        self._missing = {job.directory.parent for job in jobs} if metrics else set()
+        self._runs = list(runs)
+
+    def take(self, job: Job) -> None:
+        """Looks at a finished job, if it is the first of its experiment."""
+        if job.directory.parent not in self._missing:
+            return
+        try:
+            self._runs += _read_jobs([job], failed=())
+        except ConfigError:  # is reported when all jobs are finished
+            return
+        self._missing.remove(job.directory.parent)
+        if not self._missing:
+            for line in unknown_metrics(self._runs, self._metrics):
+                print(f"rllib: warning: after a run of each experiment: {line}", file=sys.stderr, flush=True)
 
 
 def _without_repetition(runs: Sequence[Run]) -> list[Run]:

@@ -128,6 +128,17 @@ def test_another_configuration_is_not_mixed_in(call: Call, trained: tuple[Path, 
     assert_error(call(*words, *further), "ended before the stop that is asked for now")
 
 
+def test_finished_runs_tell_of_a_misspelt_metric_before_others_run(call: Call, trained: tuple[Path, str, str]) -> None:
+    place = trained[0]
+    words = ["compare", place / "tiny.yaml", "--seeds", "2", "--out", place / "out"]
+    outcome = call(*words, "--stop", f"timesteps_total={TOTAL_STEPS}", "--metric", "div_los")
+    assert outcome.returncode == 2
+    warning, error = outcome.stderr.splitlines()
+    assert warning.startswith("rllib: warning: after a run of each experiment: --metric div_los: none of the runs")
+    assert error.startswith("rllib: error: --metric div_los: none of the runs")
+    assert "did you mean 'div_loss'?" in warning
+
+
 def test_the_nearest_directory_with_trials_is_named(call: Call, trained: tuple[Path, str, str]) -> None:
     checkpoint = next((trained[0] / "out").glob("tiny/seed-0/*/checkpoint_*"))
     assert_error(

@@ -15,8 +15,12 @@ from matplotlib.figure import Figure
 from outcomes import assert_error
 from trials import line
 
+from k24_rllib.cli import compare
+from k24_rllib.cli.comparison.training import Job
+
 Call = Callable[..., subprocess.CompletedProcess[str]]
 MakeTrial = Callable[..., Path]
+Write = Callable[..., Path]
 
 NAN = float("nan")
 STEPS = (100, 200, 300, 400)
@@ -237,3 +241,42 @@ def test_a_metric_that_ended_long_before_is_no_value_of_the_budget(
     found = metrics_of(outcome, tmp_path / "a.json")["exp"]["div_loss"]
     assert (found["seeds"], found["values"]) == ([0], [2.0])
     assert "note: exp: left out of div_loss, no value at 400 steps: seed 1" in outcome.stdout
+
+
+def test_a_metric_that_nobody_reports_is_found_after_a_run_of_each_file(
+    call: Call,
+    write: Write,
+    tiny: dict[str, Any],
+    make_trial: MakeTrial,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stands in for the training: each job's trial appears when its turn comes."""
+    tiny["config"]["evaluation_interval"] = 1
+    files = [write(tiny), write(tiny, "other.yaml")]
+    files[1].write_text(files[1].read_text().replace("tiny:", "other:"))
+    said: list[tuple[str, str]] = []
+
+    def train(
+        jobs: list[Job], options: object, again: object, finished: Callable[[Job], None]
+    ) -> tuple[int, list[str]]:
+        for job in jobs:
+            metrics = {"loss": 1.0} | ({"agreement": 0.5} if job.name.startswith("other") else {})
+            place = job.directory.relative_to(tmp_path) / "K24QMix_0"
+            make_trial([line(400, -50.0, metrics, done=True)], str(place), seed=job.experiment.config["seed"])
+            finished(job)
+            said.append((job.name, capsys.readouterr().err))
+        return 0, []
+
+    monkeypatch.setattr(compare, "run_jobs", train)
+    words = [*files, "--seeds", "2", "--out", tmp_path / "out"]
+    outcome = call("compare", *words, "--metric", "agrement", "--metric", "loss")
+    assert [name for name, _ in said] == ["tiny seed 0", "other seed 0", "tiny seed 1", "other seed 1"]
+    assert [bool(err) for _, err in said] == [False, True, False, False]
+    assert "rllib: warning: after a run of each experiment: --metric agrement: none of the runs" in said[1][1]
+    assert "did you mean 'agreement'?" in said[1][1]
+    assert outcome.returncode == 2
+    said.clear()
+    assert call("compare", *words[:-1], tmp_path / "again", "--metric", "agreement").returncode == 0
+    assert not any(err for _, err in said)

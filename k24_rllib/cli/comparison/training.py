@@ -98,6 +98,15 @@ def plan_jobs(file: Path, label: str | None, seeds: Sequence[int], overrides: Ov
     return jobs
 
 
+def in_rounds(jobs: Sequence[Job]) -> list[Job]:
+    """Returns the jobs with the first seed of every experiment before the second of any.
+
+    What is wrong with one of them shows early, and what there is after an interruption can be compared.
+    """
+    seeds = list(dict.fromkeys(job.experiment.config["seed"] for job in jobs))
+    return sorted(jobs, key=lambda job: seeds.index(job.experiment.config["seed"]))
+
+
 def check_apart(jobs: Sequence[Job]) -> None:
     """Checks that no two files want the same directory."""
     seen: set[Path] = set()
@@ -154,13 +163,16 @@ def _first_difference(there: dict[str, Any], now: dict[str, Any]) -> str:
     return "as another point of the grid"
 
 
-def run_jobs(jobs: Sequence[Job], options: TrainOptions, again: Callable[[], str]) -> tuple[int, list[str]]:
+def run_jobs(
+    jobs: Sequence[Job], options: TrainOptions, again: Callable[[], str], finished: Callable[[Job], None]
+) -> tuple[int, list[str]]:
     """Runs the jobs that are not finished, in turn, and says where it is.
 
     Args:
         jobs: All of them.
         options: How to run them.
         again: Returns the command line that goes on, printed after Ctrl-C.
+        finished: Called with each job whose trials are finished, as soon as they are; those from before at once.
 
     Returns:
         The exit code if the user stopped it, otherwise 0, and the names of jobs that failed.
@@ -174,6 +186,7 @@ def run_jobs(jobs: Sequence[Job], options: TrainOptions, again: Callable[[], str
     for job in jobs:
         if job not in waiting:
             print(f"{job.name}: finished before, in {job.directory}", flush=True)
+            finished(job)
     if not waiting:
         return 0, []
     prepare_ray([job.experiment for job in waiting], options)
@@ -188,10 +201,12 @@ def run_jobs(jobs: Sequence[Job], options: TrainOptions, again: Callable[[], str
             if interrupt.signal is not None:
                 print(f"\n{job.name}: stopped; what is finished stays\ngo on with     {again()}", flush=True)
                 return 128 + interrupt.signal, failed
-            for trial in trials:
-                if trial.status == "ERROR":
-                    report_failure(trial)
-                    failed.append(job.name)
+            errors = [trial for trial in trials if trial.status == "ERROR"]
+            for trial in errors:
+                report_failure(trial)
+                failed.append(job.name)
+            if not errors:
+                finished(job)
     finally:
         ray.shutdown()
     return 0, failed
