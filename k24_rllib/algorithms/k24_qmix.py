@@ -45,6 +45,11 @@ RESET_KEYS = (
 )
 
 
+def mask_learning_share(finetune_at: float | None) -> float:
+    """Returns the share of a run in which masks can change: until finetuning, or all of it."""
+    return 1.0 if finetune_at is None else finetune_at
+
+
 class K24QMixConfig(MaskedQMixConfig):
     """Configuration of `K24QMix`: QMIX's own, and the method's under `k24()`.
 
@@ -181,9 +186,9 @@ class K24QMixConfig(MaskedQMixConfig):
     def steps_of_mask_learning(self) -> tuple[float, str]:
         """Returns the environment steps until masks freeze, and the settings that say so."""
         steps, because = super().steps_of_mask_learning()
-        if self.finetune_at is None:
-            return steps, because
-        return self.finetune_at * steps, f"finetune_at {self.finetune_at} of {because}"
+        if self.finetune_at is not None:
+            because = f"finetune_at {self.finetune_at} of {because}"
+        return mask_learning_share(self.finetune_at) * steps, because
 
     def _check_method(self) -> None:
         self._check_masks()
@@ -277,8 +282,7 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         """Returns the environment steps for which masks can still change: until finetuning, or the run's end."""
         if self.masks_frozen():
             return 0.0
-        share = 1.0 if self.config["finetune_at"] is None else self.config["finetune_at"]
-        return share * float(self.total_env_steps()) - self.global_timestep
+        return mask_learning_share(self.config["finetune_at"]) * float(self.total_env_steps()) - self.global_timestep
 
     # --- what callbacks do to it
 

@@ -51,8 +51,12 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     for environment in dict.fromkeys(run.environment for run in runs):
         notes: list[str] = []
         inside = [run for run in runs if run.environment == environment]
-        begun = [run for run in inside if run.points or run.failure is not None]
-        notes += [f"left out, no evaluation yet: {run.source}" for run in inside if run not in begun]
+        begun: list[Run] = []
+        for run in inside:
+            if run.points or run.failure is not None:
+                begun.append(run)
+            else:
+                notes.append(f"left out, no evaluation yet: {run.source}")
         methods = []
         for name, group in _named_groups(begun):
             whole = _without_failed(name, group, notes)

@@ -283,8 +283,9 @@ def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Reading, .
     found: dict[str, list[Reading]] = {}
     for result in results:
         steps = result_value(result, ENV_STEPS)
-        for name in _learner_metrics(result):
-            value = result_value(result, f"{LEARNER}/{name}")
+        learner = _learner_metrics(result)
+        for name in learner:
+            value = result_value(learner, name)
             if value is None or steps is None:
                 continue
             readings = found.setdefault(name, [])
@@ -293,12 +294,12 @@ def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Reading, .
     return {name: tuple(readings) for name, readings in found.items()}
 
 
-def _learner_metrics(result: Mapping[str, Any]) -> list[str]:
-    """Returns the names under `LEARNER`; a result from before the first update may have none."""
+def _learner_metrics(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what is under `LEARNER`; a result from before the first update may have nothing there."""
     inside: Any = result
     for part in LEARNER.split("/"):
         inside = inside.get(part) if isinstance(inside, Mapping) else None
-    return list(inside) if isinstance(inside, Mapping) else []
+    return inside if isinstance(inside, Mapping) else {}
 
 
 def _last_of_each_step(points: Sequence[Point]) -> tuple[Point, ...]:

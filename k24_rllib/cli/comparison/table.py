@@ -192,8 +192,7 @@ def _metric_figures(
     for metric in metrics:
         found = [(run, _value(run.readings(metric), at, window)) for run in method.reporting(metric).runs]
         near = [(run, value) for run, value in found if abs(value.env_steps - at) <= _spacing(run)]
-        taken = {id(run) for run, _ in near}
-        lost = [str(run.seed) for run in method.runs if id(run) not in taken]
+        lost = [str(run.seed) for run in method.runs if not any(run is taken for taken, _ in near)]
         if found and lost:
             notes.append(f"{method.name}: left out of {metric}, no value at {at:,} steps: seed {', '.join(lost)}")
         if near:
