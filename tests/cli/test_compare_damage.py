@@ -47,6 +47,19 @@ def test_a_trial_that_went_on_after_an_error_did_not_fail(make_trial: MakeTrial,
     assert (read_trial(trial).failure is None) == ("done" in last)
 
 
+def test_a_trial_that_could_not_be_built_is_named(call: Call, make_trial: MakeTrial, tmp_path: Path) -> None:
+    """Tune writes neither settings nor results of it."""
+    unbuilt = tmp_path / "exp" / "QMix_1"
+    unbuilt.mkdir(parents=True)
+    (unbuilt / "error.txt").write_text(FAILURE)
+    (unbuilt / "error.pkl").write_bytes(b"\x80")
+    assert_error(call("compare", tmp_path / "exp"), "every trial failed", f"{unbuilt / 'error.txt'} says why")
+    make_trial([line(800, -50.0)], "exp/QMix_0", seed=0)
+    outcome = call("compare", tmp_path / "exp")
+    assert outcome.returncode == 0, outcome.stderr
+    assert f"  note: exp: left out, failed as it was built: {unbuilt} (error.txt says why)\n" in outcome.stdout
+
+
 def test_methods_of_which_every_trial_failed(call: Call, make_trial: MakeTrial, tmp_path: Path) -> None:
     for place, more in (("bad/QMix_0", {}), ("six/QMix_0", {"env_config": {"N": 6}})):
         (make_trial([line(100, -60.0)], place, **more) / "error.txt").write_text(FAILURE)

@@ -47,10 +47,11 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
         ConfigError: if no run is left, or if two methods of an environment have the same name.
     """
     comparisons: list[Comparison] = []
-    notes_elsewhere: list[str] = []
-    for environment in dict.fromkeys(run.environment for run in runs):
+    notes_elsewhere = [f"{run.label}: {_left_out(run, 'as it was built')}" for run in runs if not run.was_built]
+    built = [run for run in runs if run.was_built]
+    for environment in dict.fromkeys(run.environment for run in built):
         notes: list[str] = []
-        inside = [run for run in runs if run.environment == environment]
+        inside = [run for run in built if run.environment == environment]
         begun: list[Run] = []
         for run in inside:
             if run.points or run.failure is not None:
@@ -78,10 +79,16 @@ def _without_failed(name: str, runs: Sequence[Run], notes: list[str]) -> list[Ru
     for run in runs:
         if run.failure is not None:
             place = f"after its evaluation at {run.last_step:,} steps" if run.points else "before its first evaluation"
-            notes.append(f"{name}: left out, failed {place}: {run.source} ({run.failure.name} says why)")
+            notes.append(f"{name}: {_left_out(run, place)}")
     if not whole:
         notes.append(f"{name}: is not in the table, as every trial of it failed")
     return whole
+
+
+def _left_out(run: Run, place: str) -> str:
+    """Returns what to say of a run that failed there."""
+    reason = f" ({run.failure.name} says why)" if run.failure else ""
+    return f"left out, failed {place}: {run.source}{reason}"
 
 
 def _nothing_to_compare(runs: Sequence[Run]) -> ConfigError:

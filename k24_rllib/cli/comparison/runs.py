@@ -18,7 +18,7 @@ from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
 RESULTS_FILE = "result.json"
 CONFIG_FILE = "params.json"
 ERROR_FILES = ("error.txt", "error.pkl")
-"""What Tune writes when a trial fails, and leaves there when it goes on."""
+"""What Tune writes when a trial fails, and leaves there when it goes on; one it could not build has nothing else."""
 UPDATES = "info/num_updates"
 LEARNER = "info/learner/default_policy"
 SEED_DIRECTORY = re.compile(r"seed-\d+$")
@@ -94,6 +94,11 @@ class Run:
     failure: Path | None = None
     """The file that says why the trial failed; None for one that did not, or that went on afterwards."""
 
+    @property
+    def was_built(self) -> bool:
+        """Whether it got as far as to have an environment; one that didn't failed."""
+        return self.failure is None or bool(self.environment.name)
+
     def readings(self, metric: str | None) -> tuple[Reading, ...]:
         """Returns a metric's values over training, or the greedy returns for None; nothing where the run has none."""
         if metric is None:
@@ -107,7 +112,7 @@ class Run:
 
 
 def find_trials(given: Path) -> list[Path]:
-    """Returns the directories of the trials in `given`: itself, or up to three levels inside.
+    """Returns the directories of the trials in `given`, failed ones too: itself, or up to three levels inside.
 
     Raises:
         ConfigError: if there is none, naming the nearest directory above that has some.
@@ -121,8 +126,13 @@ def find_trials(given: Path) -> list[Path]:
 
 
 def _trials_in(directory: Path) -> list[Path]:
-    found = {file.parent for depth in _DEPTHS for file in directory.glob(depth + RESULTS_FILE)}
-    return sorted(found)
+    signs = (RESULTS_FILE, ERROR_FILES[-1])
+    return sorted({file.parent for depth in _DEPTHS for sign in signs for file in directory.glob(depth + sign)})
+
+
+def was_built(trial: Path) -> bool:
+    """Returns whether a trial has settings, and perhaps results, to be read: one that Tune could not build has none."""
+    return (trial / RESULTS_FILE).exists()
 
 
 def missing_path(given: str) -> ConfigError:
@@ -149,11 +159,14 @@ def read_trial(trial: Path, label: str | None = None) -> Run:
         label: What to call the method; None takes the experiment's name.
 
     Returns:
-        The run. One that is too young for its first evaluation, or failed before it, has no points.
+        The run. One that is too young for its first evaluation, or failed before it, has no points; one that
+        could not be built has no environment and settings either.
 
     Raises:
         ConfigError: if the files can't be read, or hold no evaluation because none was asked for.
     """
+    if not was_built(trial):
+        return Run(label or experiment_name(trial), Environment(""), None, (), str(trial), failure=_failure(trial, ()))
     given = read_config(trial)
     results = read_results(trial)
     points = [point for result in results if (point := _point(trial, result)) is not None]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.runs import find_trials, read_config, read_results
+from k24_rllib.cli.comparison.runs import find_trials, read_config, read_results, was_built
 from k24_rllib.cli.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.cli.grid import grid_points
 from k24_rllib.cli.stopping import is_reached
@@ -143,9 +143,9 @@ def is_finished(job: Job) -> bool:
 
 
 def _trials(job: Job) -> list[Path]:
-    """Returns the directories of a job's trials so far."""
+    """Returns the directories of a job's trials so far, without those that could not be built."""
     try:
-        return find_trials(job.directory)
+        return [trial for trial in find_trials(job.directory) if was_built(trial)]
     except ConfigError:
         return []
 
