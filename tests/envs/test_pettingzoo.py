@@ -162,27 +162,6 @@ def test_bad_input_is_one_line_with_the_nearest_name(name: str, options: dict, m
     assert "\n" not in str(caught.value)
 
 
-def test_a_score_is_known_only_where_it_was_measured() -> None:
-    def reference(**options: object) -> object:
-        env = make_team_env("mpe_simple_spread", 1, **options)
-        env.close()
-        return env.score_reference
-
-    assert reference() == reference(N=3, continuous_actions=False) == (-81.4, -25.0)
-    assert reference(N=4) is reference(team_reward="mean") is reference(max_cycles=50) is None
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_random_policys_return_is_the_score_zero(engine: str) -> None:
-    env = make_team_env("mpe_simple_spread", 100, engine=engine)
-    rng, step, returns = np.random.default_rng(0), env.reset(0), np.zeros(100)
-    while not step.done.all():
-        step = env.step(random_actions(env, step.avail_actions, rng))
-        returns += step.team_reward
-    assert returns.mean() == pytest.approx(-81.4, abs=4 * returns.std() / 10)
-    env.close()
-
-
 def test_an_environment_of_ones_own_by_name() -> None:
     from mpe2 import simple_v3
 

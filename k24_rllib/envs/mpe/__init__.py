@@ -11,18 +11,16 @@ from k24_rllib.envs.mpe.modules import COOPERATIVE, TWO_TEAM, scenario_module
 from k24_rllib.envs.mpe.options import check_options, default_options
 from k24_rllib.envs.mpe.rendering import write_gif
 from k24_rllib.envs.mpe.scenarios import SCENARIOS
+from k24_rllib.envs.mpe.scores import SCORE_REFERENCES, score_reference
 from k24_rllib.envs.pettingzoo import PettingZooTeamEnv
 from k24_rllib.envs.registry import refuse_team_env, register_team_env
 from k24_rllib.envs.team_env import TeamEnv
 
-__all__ = ["COOPERATIVE", "ENGINES", "SCENARIOS", "SPREAD_SCORE", "TWO_TEAM", "BatchedMPE", "make_mpe", "write_gif"]
+__all__ = ["COOPERATIVE", "ENGINES", "SCENARIOS", "SCORE_REFERENCES", "TWO_TEAM", "BatchedMPE", "make_mpe", "write_gif"]
 
 ENGINES = ("batched", "mpe2")
 FIXED_OPTIONS = ("self", "render_mode", "continuous_actions", "benchmark_data")
 """Arguments of mpe2's environments that training has no use for; `continuous_actions: false` is accepted."""
-
-SPREAD_SCORE = (-81.4, -25.0)
-"""Team returns on simple_spread, N = 3, 25 steps: random policy, scripted nearest-landmark assignment (measured)."""
 
 
 def make_mpe(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
@@ -49,8 +47,8 @@ def make_mpe(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     check_options(name, given, {**defaults, "engine": engine, "team_reward": "sum"})
     team_reward = given.pop("team_reward", "sum")
     options = defaults | given
-    usual = name == "mpe_simple_spread" and team_reward == "sum" and options == defaults
-    shared: dict[str, Any] = {"team_reward": team_reward, "score_reference": SPREAD_SCORE if usual else None}
+    reference = score_reference(name, options, defaults, team_reward)
+    shared: dict[str, Any] = {"team_reward": team_reward, "score_reference": reference}
     if engine == "batched":
         return BatchedMPE(name, num_envs, **options, **shared)
     make_env = partial(scenario_module(name).parallel_env, **options)
