@@ -77,8 +77,8 @@ def test_methods_are_configurations_without_the_seed(make_trial: Callable[..., P
 
 def test_environments_are_compared_apart(make_trial: Callable[..., Path]) -> None:
     three = make_trial([line(100, -60.0)], "exp/QMix_0")
-    six = make_trial([line(100, -300.0)], "exp/QMix_1", env_config={"N": 5})
-    first, second = compare_runs([read_trial(three), read_trial(six)])
+    five = make_trial([line(100, -300.0)], "exp/QMix_1", env_config={"N": 5})
+    first, second = compare_runs([read_trial(three), read_trial(five)])
     assert [str(found.environment) for found in (first, second)] == ["mpe_simple_spread N=3", "mpe_simple_spread N=5"]
     assert first.reference is not None
     assert second.reference is None

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from random_play import random_actions
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import PettingZooTeamEnv, TeamEnv, make_team_env, register_team_env, team_env_names
@@ -20,10 +21,6 @@ SCENARIOS = [
     ("mpe_simple_line", "simple_line_v1", {"N": 3}),
     ("mpe_collect_treasure", "collect_treasure_v1", {}),
 ]
-
-
-def random_actions(env: TeamEnv, available: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.where(available, rng.random(available.shape), -1.0).argmax(-1)
 
 
 @pytest.mark.parametrize(("name", "module", "options"), SCENARIOS, ids=lambda value: str(value))
@@ -50,7 +47,7 @@ def test_batched_copies_equal_mpe2_stepped_by_hand(name: str, module: str, optio
         assert not step.terminated.any()
         if t == env.episode_limit:
             break
-        actions = random_actions(env, step.avail_actions, rng)
+        actions = random_actions(step.avail_actions, rng)
         step = env.step(actions)
         played = [
             one.step(dict(zip(env.agent_names, row.tolist(), strict=True)))

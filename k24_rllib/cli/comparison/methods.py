@@ -47,7 +47,7 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
         ConfigError: if no run is left, or if two methods of an environment have the same name.
     """
     comparisons: list[Comparison] = []
-    notes_elsewhere = [f"{run.label}: {_left_out(run, 'as it was built')}" for run in runs if not run.was_built]
+    notes_elsewhere = [_failure_note(run.label, run) for run in runs if not run.was_built]
     built = [run for run in runs if run.was_built]
     for environment in dict.fromkeys(run.environment for run in built):
         notes: list[str] = []
@@ -76,19 +76,22 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
 def _without_failed(name: str, runs: Sequence[Run], notes: list[str]) -> list[Run]:
     """Returns the runs that did not fail: how far one got before an error is no measure of its method."""
     whole = [run for run in runs if run.failure is None]
-    for run in runs:
-        if run.failure is not None:
-            place = f"after its evaluation at {run.last_step:,} steps" if run.points else "before its first evaluation"
-            notes.append(f"{name}: {_left_out(run, place)}")
+    notes += [_failure_note(name, run) for run in runs if run.failure is not None]
     if not whole:
         notes.append(f"{name}: is not in the table, as every trial of it failed")
     return whole
 
 
-def _left_out(run: Run, place: str) -> str:
-    """Returns what to say of a run that failed there."""
+def _failure_note(name: str, run: Run) -> str:
+    """Returns what to say of a run that failed: when, and which of its files says why."""
+    if not run.was_built:
+        place = "as it was built"
+    elif run.points:
+        place = f"after its evaluation at {run.last_step:,} steps"
+    else:
+        place = "before its first evaluation"
     reason = f" ({run.failure.name} says why)" if run.failure else ""
-    return f"left out, failed {place}: {run.source}{reason}"
+    return f"{name}: left out, failed {place}: {run.source}{reason}"
 
 
 def _nothing_to_compare(runs: Sequence[Run]) -> ConfigError:
