@@ -43,7 +43,9 @@ def test_an_unknown_name_has_the_nearest_known() -> None:
 def test_an_unknown_option_has_the_nearest_known() -> None:
     with pytest.raises(ConfigError, match=r"unknown chair_options key 'color' of chair 'plain'; did you mean 'colour'"):
         chairs().part("plain", {"color": "red"})
-    with pytest.raises(ConfigError, match=r"unknown chair_options key 'zzz' of chair 'plain' \(known: colour, height\)"):
+    with pytest.raises(
+        ConfigError, match=r"unknown chair_options key 'zzz' of chair 'plain' \(known: colour, height\)"
+    ):
         chairs().part("plain", {"zzz": 1})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
@@ -18,15 +17,19 @@ from k24_rllib.callbacks import (
     RewindCallback,
     TemperatureCallback,
 )
-from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
+from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
-from k24_rllib.qmix import QMixConfig, QMixTorchPolicy
+from k24_rllib.qmix import ALGORITHMS
 from k24_rllib.qmix.policy import TrainBatch
+from k24_rllib.settings import choice, flag, fluent, number, whole
 from k24_rllib.sparsity import (
     DIVERSITY_LOSSES,
+    ESTIMATORS,
     MASKS,
     NM_RATIOS,
     REVIVE,
+    SAMPLING,
+    SCHEDULES,
     MaskFlipTracker,
     SemiStructuredLinear,
     check_estimator,
@@ -70,113 +73,116 @@ class K24QMixConfig(MaskedQMixConfig):
         RewindCallback,
     )
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or K24QMix)
-        self.layer = "n:m"
+    pattern: str = choice(
+        "2:4",
+        NM_RATIOS,
+        "Weights kept of each group. Sparse tensor cores know 2:4. Wider groups choose more freely, and cost time and "
+        "memory (6, 4, 28 and 70 patterns).",
+    )
+    masks: str = choice(
+        "learned",
+        MASKS,
+        "How masks come about: learned, or fixed_random: each owner's patterns are drawn once and never change (a "
+        "baseline).",
+        offers={"layer": "masks"},
+    )
+    shared_mask: bool = flag(
+        False, "Whether all owners have one and the same mask (a baseline).", offers={"layer": "shared_mask"}
+    )
+    sampling: str = choice(
+        "tempered",
+        SAMPLING,
+        "How patterns are drawn: tempered from the distribution itself, so that noise dies as the temperature falls; "
+        "gumbel is the textbook hard Gumbel-softmax (arXiv 1611.01144), whose draws do not depend on the temperature.",
+        offers={"layer": "sampling"},
+    )
+    estimator: str = choice(
+        "straight_through",
+        ESTIMATORS,
+        "Gradient of a draw: straight_through; reinmax (arXiv 2304.08612), more exact and noisier; rao_blackwell "
+        "(arXiv 2010.04838), with gumbel alone, less noisy and slower.",
+        offers={"layer": "estimator"},
+    )
+    rao_blackwell_samples: int = whole(
+        10,
+        "Noises that rao_blackwell averages; more is less noisy and slower.",
+        low=1,
+        offers={"layer": "rao_blackwell_samples"},
+    )
+    ema_momentum: float = number(
+        0.99,
+        "Momentum of the average input scale in the scores; nearer 1 follows more slowly.",
+        low=0.0,
+        high=1.0,
+        offers={"layer": "ema_momentum"},
+    )
+    ema_per_owner: bool = flag(
+        False,
+        "Whether each owner's scores use the scale of its own inputs, instead of everybody's.",
+        offers={"layer": "ema_per_owner"},
+    )
 
-        # Masks: which patterns there are, and how they are drawn and learned from.
-        self.pattern = "2:4"
-        self.masks = "learned"
-        self.shared_mask = False
-        self.sampling = "tempered"
-        self.estimator = "straight_through"
-        self.rao_blackwell_samples = 10
-        self.ema_momentum = 0.99
-        self.ema_per_owner = False
+    temperature_init: float = number(
+        0.1,
+        "Temperature at the start. Higher draws patterns more uniformly.",
+        above=0.0,
+        offers={"layer": "temperature"},
+    )
+    temperature_final: float = number(
+        0.01,
+        "Temperature at the end. Lower closes the gap between drawn and most likely pattern.",
+        above=0.0,
+    )
+    temperature_end: float = number(
+        0.5, "Progress at which the final temperature is reached; not after finetune_at.", above=0.0, high=1.0
+    )
+    temperature_schedule: str = choice("linear", SCHEDULES, "How the temperature falls: linear, two_phase or cosine.")
 
-        # The temperature falls between these values of progress.
-        self.temperature_init = 5.0
-        self.temperature_final = 0.2
-        self.temperature_end = 0.8
-        self.temperature_schedule = "linear"
+    diversity: str = choice(
+        "dot",
+        DIVERSITY_LOSSES,
+        "What owners are pushed apart by: dot (how often they agree, the method's), cosine (that, whatever their "
+        "certainty), js (Jensen-Shannon) or weighted (mask differences times |W|).",
+    )
 
-        # Diversity between mask owners.
-        self.diversity = "dot"
-        self.div_coef = 0.1
+    revive: str = choice(
+        "dead", REVIVE, "Which part of alpha a reset redraws: dead, the entries least often selected, or random."
+    )
+    ema_reset_step: float = number(
+        0.1, "Share of the way to its mean that a reset moves the input scale E.", low=0.0, high=1.0
+    )
+    kl_reset: bool = flag(False, "Whether masks are also reset when behaviour jumps between two learner batches.")
+    kl_threshold: float = number(0.1, "KL divergence in nats above which it does. Lower resets sooner.", low=0.0)
+    kl_min_interval: int = whole(1_000, "Environment steps after a reset in which it may not.")
 
-        # Resets, in environment steps.
-        self.reset_interval = 10_000
-        self.revive = "dead"
-        self.ema_reset_step = 0.1
-        self.kl_reset = False
-        self.kl_threshold = 0.1
-        self.kl_min_interval = 1_000
+    finetune_at: float | None = number(
+        None,
+        "Progress from which masks are frozen and weights settle; null for never (it costs 0.9 on simple_spread).",
+        above=0.0,
+        high=1.0,
+        optional=True,
+    )
+    finetune_lr_factor: float = number(
+        0.1, "Share of the scheduled learning rate from then on. Lower settles more calmly.", above=0.0
+    )
+    rewind_to: float | None = number(
+        None,
+        "Progress whose weights of the masked layers finetuning begins with (lottery-ticket rewinding, arXiv "
+        "1903.01611); null goes on with those of the moment.",
+        low=0.0,
+        high=1.0,
+        optional=True,
+    )
 
-        # Finetuning, at this progress.
-        self.finetune_at = 0.8
-        self.finetune_lr_factor = 0.1
-        self.rewind_to = None
+    @property
+    def own_layer(self) -> str:  # type: ignore[override]
+        """The n:m layer of the pattern."""
+        return self.pattern
 
-    def k24(
-        self,
-        *,
-        total_env_steps: int = NotProvided,
-        pattern: str = NotProvided,
-        masks: str = NotProvided,
-        shared_mask: bool = NotProvided,
-        sampling: str = NotProvided,
-        estimator: str = NotProvided,
-        rao_blackwell_samples: int = NotProvided,
-        ema_momentum: float = NotProvided,
-        ema_per_owner: bool = NotProvided,
-        temperature_init: float = NotProvided,
-        temperature_final: float = NotProvided,
-        temperature_end: float = NotProvided,
-        temperature_schedule: str = NotProvided,
-        diversity: str = NotProvided,
-        div_coef: float = NotProvided,
-        div_window: int = NotProvided,
-        reset_interval: int | None = NotProvided,
-        reset_fraction: float = NotProvided,
-        revive: str = NotProvided,
-        ema_reset_step: float = NotProvided,
-        kl_reset: bool = NotProvided,
-        kl_threshold: float = NotProvided,
-        kl_min_interval: int = NotProvided,
-        finetune_at: float | None = NotProvided,
-        finetune_lr_factor: float = NotProvided,
-        rewind_to: float | None = NotProvided,
-    ) -> Self:
-        """Sets how masks are learned.
-
-        Args:
-            total_env_steps: Environment steps of the whole run, against which progress (0 to 1) is measured. The
-                command line takes it from the file's `stop`; otherwise give it, or 1,000,000 is assumed and said.
-            pattern: Weights kept of each group, `2:4`, `1:4`, `2:8` or `4:8`. Sparse tensor cores know the first. Wider
-                groups choose more freely, and cost time and memory (6, 4, 28 and 70 patterns).
-            masks: `learned`, or `fixed_random`: each owner's patterns are drawn once and never change (a baseline).
-            shared_mask: Whether all owners have one and the same mask (a baseline).
-            sampling: `tempered` draws patterns from the distribution itself, so that noise dies as the temperature
-                falls; `gumbel` is the textbook hard Gumbel-softmax (arXiv 1611.01144), whose draws do not depend on the
-                temperature.
-            estimator: Gradient of a draw: `straight_through`; `reinmax` (arXiv 2304.08612), more exact and noisier;
-                `rao_blackwell` (arXiv 2010.04838), with `gumbel` alone, less noisy and slower.
-            rao_blackwell_samples: Noises that `rao_blackwell` averages; more is less noisy and slower.
-            ema_momentum: Momentum of the average input scale in the scores; nearer 1 follows more slowly.
-            ema_per_owner: Whether each owner's scores use the scale of its own inputs, instead of everybody's.
-            temperature_init: Temperature at the start. Higher draws patterns more uniformly.
-            temperature_final: Temperature at the end. Lower closes the gap between drawn and most likely pattern.
-            temperature_end: Progress at which the final temperature is reached; not after `finetune_at`.
-            temperature_schedule: `linear`, `two_phase` or `cosine`.
-            diversity: What owners are pushed apart by: `dot` (how often they agree, the method's), `cosine` (that,
-                whatever their certainty), `js` (Jensen-Shannon) or `weighted` (mask differences times `|W|`).
-            div_coef: Weight of the diversity loss relative to the TD loss (adaptive: their ratio is held there).
-                More pulls the agents' patterns apart harder; 0 switches it off.
-            div_window: Updates over which that ratio is averaged.
-            reset_interval: Environment steps between resets of masks; None or 0 for none. Fewer explore longer, and
-                disturb more. A run shorter than the default has none.
-            reset_fraction: Share of `alpha` that a reset redraws. More explores more, and forgets more.
-            revive: Which part: `dead`, the entries least often selected, or `random`.
-            ema_reset_step: Share of the way to its mean that a reset moves the input scale `E`.
-            kl_reset: Whether masks are also reset when behaviour jumps between two learner batches.
-            kl_threshold: KL divergence in nats above which it does. Lower resets sooner.
-            kl_min_interval: Environment steps after a reset in which it may not.
-            finetune_at: Progress from which masks are frozen and weights settle; None for never.
-            finetune_lr_factor: Share of the scheduled learning rate from then on. Lower settles more calmly.
-            rewind_to: Progress whose weights of the masked layers finetuning begins with (lottery-ticket rewinding);
-                None goes on with those of the moment.
-        """
-        self._set_provided(locals())
+    @fluent
+    def k24(self, **settings: Any) -> Self:
+        """Sets how masks are learned."""
+        self.set(**settings)
         return self
 
     def decided_by_length(self) -> str:
@@ -196,13 +202,8 @@ class K24QMixConfig(MaskedQMixConfig):
         self._check_resets()
 
     def _check_masks(self) -> None:
-        check_choice("pattern", self.pattern, NM_RATIOS)
-        check_choice("masks", self.masks, MASKS)
-        check_bool("shared_mask", self.shared_mask)
         check_estimator(self.estimator, self.sampling)
-        check_number("rao_blackwell_samples", self.rao_blackwell_samples, low=1, integer=True)
-        check_number("ema_momentum", self.ema_momentum, low=0.0, high=1.0)
-        if check_bool("ema_per_owner", self.ema_per_owner) and self.shared_mask:
+        if self.ema_per_owner and self.shared_mask:
             raise ConfigError(
                 "ema_per_owner: got true with shared_mask true, expected one of them: one mask, one scale"
             )
@@ -213,14 +214,8 @@ class K24QMixConfig(MaskedQMixConfig):
             end=self.temperature_end,
             schedule=self.temperature_schedule,
         )
-        check_choice("diversity", self.diversity, DIVERSITY_LOSSES)
 
     def _check_resets(self) -> None:
-        check_choice("revive", self.revive, REVIVE)
-        check_number("ema_reset_step", self.ema_reset_step, low=0.0, high=1.0)
-        check_bool("kl_reset", self.kl_reset)
-        check_number("kl_threshold", self.kl_threshold, low=0.0)
-        check_number("kl_min_interval", self.kl_min_interval, low=0, integer=True)
         if self.kl_reset:
             self._check_reset_fits("kl_min_interval")
         if self.masks != "fixed_random":
@@ -233,37 +228,16 @@ class K24QMixConfig(MaskedQMixConfig):
                 )
 
     def _check_finetuning(self) -> None:
-        check_number("finetune_lr_factor", self.finetune_lr_factor, above=0.0)
         start, rewind_to = self.finetune_at, self.rewind_to
-        if start is not None:
-            check_number("finetune_at", start, above=0.0, high=1.0)
-            if start < self.temperature_end and self.masks == "learned":
-                raise ConfigError(
-                    f"finetune_at: got {start} with temperature_end {self.temperature_end}, expected at least as much: "
-                    "masks freeze once their temperature has fallen"
-                )
-        if rewind_to is None:
-            return
-        check_number("rewind_to", rewind_to, low=0.0, high=1.0)
-        if start is None or rewind_to >= start:
+        if start is not None and start < self.temperature_end and self.masks == "learned":
+            raise ConfigError(
+                f"finetune_at: got {start} with temperature_end {self.temperature_end}, expected at least as much: "
+                "masks freeze once their temperature has fallen"
+            )
+        if rewind_to is not None and (start is None or rewind_to >= start):
             raise ConfigError(
                 f"rewind_to: got {rewind_to} with finetune_at {start}, expected less: finetuning goes back to it"
             )
-
-    def model_options(self) -> dict[str, Any]:
-        """Returns the `custom_model_config` of the model, with the masked layer's options."""
-        layer_options = {
-            "masks": self.masks,
-            "shared_mask": self.shared_mask,
-            "sampling": self.sampling,
-            "estimator": self.estimator,
-            "rao_blackwell_samples": self.rao_blackwell_samples,
-            "temperature": self.temperature_init,
-            "ema_momentum": self.ema_momentum,
-            "ema_per_owner": self.ema_per_owner,
-            "compiled": self.compile_kernels,
-        }
-        return {**super().model_options(), "layer": self.pattern, "layer_options": layer_options}
 
 
 class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
@@ -372,13 +346,8 @@ class K24QMix(MaskedQMix):
     """QMIX whose agents share weights and keep, each, a learned 2 of every 4: the method in short is in the README."""
 
     config: K24QMixConfig
+    config_class = K24QMixConfig
+    policy_class = K24QMixTorchPolicy
 
-    @classmethod
-    def get_default_config(cls) -> K24QMixConfig:
-        """Returns the configuration with every default."""
-        return K24QMixConfig()
 
-    @classmethod
-    def get_default_policy_class(cls, config: QMixConfig) -> type[QMixTorchPolicy]:
-        """Returns the policy class."""
-        return K24QMixTorchPolicy
+ALGORITHMS.register("K24QMix", K24QMix)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.algorithm_config import NotProvided
 from torch import Tensor
 
 from k24_rllib.algorithms.masked_qmix import MaskedQMix, MaskedQMixConfig, MaskedQMixTorchPolicy
 from k24_rllib.callbacks import KaleidoscopeResetCallback
 from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.models import AgentWeights
-from k24_rllib.qmix import QMixConfig, QMixTorchPolicy
+from k24_rllib.qmix import ALGORITHMS
+from k24_rllib.settings import checked, fluent, number
 from k24_rllib.sparsity import KaleidoscopeLinear, kaleidoscope_diversity_loss, kaleidoscope_metrics
+
+
+def _check_layer_weights(key: str, given: Any) -> None:
+    """Checks a weight for each masked layer; how many there are, the agent's architecture says."""
+    if not isinstance(given, list | tuple) or not given:
+        raise ConfigError(f"{key}: got {given!r}, expected a number for each masked layer")
+    for weight in given:
+        check_number(key, weight, low=0.0)
 
 
 class KaleidoscopeQMixConfig(MaskedQMixConfig):
@@ -31,70 +38,38 @@ class KaleidoscopeQMixConfig(MaskedQMixConfig):
 
     method_callbacks = (KaleidoscopeResetCallback,)
 
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or KaleidoscopeQMix)
-        self.layer = "kaleidoscope"
-        self.threshold_scale = 5.0
-        self.threshold_bias = 5.0
-        self.div_coef = 0.5
-        self.div_layer_weights = None
-        self.reset_interval = 200_000
+    own_layer = "kaleidoscope"
 
-    def kaleidoscope(
-        self,
-        *,
-        total_env_steps: int = NotProvided,
-        threshold_scale: float = NotProvided,
-        threshold_bias: float = NotProvided,
-        div_coef: float = NotProvided,
-        div_window: int = NotProvided,
-        div_layer_weights: Sequence[float] | None = NotProvided,
-        reset_interval: int | None = NotProvided,
-        reset_fraction: float = NotProvided,
-    ) -> Self:
-        """Sets how agents prune.
+    threshold_scale: float = number(
+        5.0,
+        "Thresholds start at -(scale * u + bias), u uniform in [0, 1), before a sigmoid. More makes agents differ more "
+        "from the start.",
+        low=0.0,
+        offers={"layer": "threshold_scale"},
+    )
+    threshold_bias: float = number(
+        5.0, "Less prunes more from the start (5: weights below 0.007).", offers={"layer": "threshold_bias"}
+    )
+    div_coef: float = MaskedQMixConfig.declared("div_coef", 0.5)
+    div_layer_weights: Any = checked(
+        None,
+        "Weight of each masked layer in the diversity loss, from input to output; null means 1, 2, 4, 8, ...: layers "
+        "near the output count more.",
+        _check_layer_weights,
+        "a number of at least 0 for each masked layer",
+        optional=True,
+    )
+    reset_interval: int | None = MaskedQMixConfig.declared("reset_interval", 200_000)
 
-        Args:
-            total_env_steps: Environment steps of the whole run; resets end one `reset_interval` before it. The command
-                line takes it from the file's `stop`; otherwise give it, or 1,000,000 is assumed and said.
-            threshold_scale: Thresholds start at `-(scale * u + bias)`, `u` uniform in [0, 1), before a sigmoid. More
-                makes agents differ more from the start.
-            threshold_bias: Less prunes more from the start (5: weights below 0.007).
-            div_coef: Weight of the diversity loss relative to the TD loss (adaptive: their ratio is held there).
-                More makes agents prune different weights; 0 switches it off, and nothing prunes but the TD loss.
-            div_window: Updates over which that ratio is averaged.
-            div_layer_weights: Weight of each masked layer in the diversity loss, from input to output; None means
-                1, 2, 4, 8, ...: layers near the output count more.
-            reset_interval: Environment steps between two resets; None or 0 for none.
-            reset_fraction: Share of the connections pruned by every agent that a reset revives. More keeps more
-                of the network in use, and disturbs it more.
-        """
-        self._set_provided(locals())
+    @fluent
+    def kaleidoscope(self, **settings: Any) -> Self:
+        """Sets how agents prune."""
+        self.set(**settings)
         return self
 
     def decided_by_length(self) -> str | None:
         """Returns what the run's length decides, as the beginning of a sentence; nothing without resets."""
         return "resets end" if self.reset_interval else None
-
-    def _check_method(self) -> None:
-        check_number("threshold_scale", self.threshold_scale, low=0.0)
-        check_number("threshold_bias", self.threshold_bias)
-        self._check_layer_weights()
-
-    def _check_layer_weights(self) -> None:
-        """Checks that there is a number for each masked layer: four, and one more where there is no GRU."""
-        given, expected = self.div_layer_weights, 4 if self.recurrent else 5
-        if given is None:
-            return
-        if not isinstance(given, list | tuple) or len(given) != expected:
-            raise ConfigError(f"div_layer_weights: got {given!r}, expected {expected} numbers, one for each layer")
-        for weight in given:
-            check_number("div_layer_weights", weight, low=0.0)
-
-    def model_options(self) -> dict[str, Any]:
-        """Returns the `custom_model_config` of the model, with the layer's options."""
-        layer_options = {"threshold_scale": self.threshold_scale, "threshold_bias": self.threshold_bias}
-        return {**super().model_options(), "layer_options": layer_options}
 
 
 class KaleidoscopeQMixTorchPolicy(MaskedQMixTorchPolicy):
@@ -128,13 +103,8 @@ class KaleidoscopeQMix(MaskedQMix):
     """QMIX whose agents share weights and prune, each, what lies below its own learned thresholds."""
 
     config: KaleidoscopeQMixConfig
+    config_class = KaleidoscopeQMixConfig
+    policy_class = KaleidoscopeQMixTorchPolicy
 
-    @classmethod
-    def get_default_config(cls) -> KaleidoscopeQMixConfig:
-        """Returns the configuration with every default."""
-        return KaleidoscopeQMixConfig()
 
-    @classmethod
-    def get_default_policy_class(cls, config: QMixConfig) -> type[QMixTorchPolicy]:
-        """Returns the policy class."""
-        return KaleidoscopeQMixTorchPolicy
+ALGORITHMS.register("KaleidoscopeQMix", KaleidoscopeQMix)

@@ -17,9 +17,10 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
 
 from k24_rllib.callbacks import RunRecord
-from k24_rllib.checks import ConfigError, check_number
+from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
 from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
+from k24_rllib.settings import number, whole
 from k24_rllib.sparsity import AdaptiveDiversityCoefficient, MaskedLayer
 
 logger = logging.getLogger(__name__)
@@ -33,18 +34,33 @@ def run_length(total_env_steps: int | None) -> int:
 
 
 class MaskedQMixConfig(QMixConfig):
-    """The settings that every algorithm with learned masks has; each explains them in a method of its own."""
+    """The settings that every algorithm with learned masks has."""
 
-    total_env_steps: int | None
-    # Each algorithm has a default of its own for these.
-    div_coef: float
-    reset_interval: int | None
-
-    def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class)
-        self.total_env_steps = None
-        self.div_window = 100
-        self.reset_fraction = 0.1
+    total_env_steps: int | None = whole(
+        None,
+        "Environment steps of the whole run, against which progress (0 to 1) is measured. The command line takes it "
+        "from the file's stop; otherwise give it, or 1,000,000 is assumed and said.",
+        low=1,
+        optional=True,
+    )
+    div_coef: float = number(
+        0.1,
+        "Weight of the diversity loss relative to the TD loss (adaptive: their ratio is held there). More pulls the "
+        "agents' masks apart harder; 0 switches it off.",
+        low=0.0,
+    )
+    div_window: int = whole(100, "Updates over which that ratio is averaged; longer is smoother.", low=1)
+    reset_interval: int | None = whole(
+        None,
+        "Environment steps between resets of masks; null or 0 for none. Fewer explore longer, and disturb more.",
+        optional=True,
+    )
+    reset_fraction: float = number(
+        0.1,
+        "Share of what a reset may redraw that it redraws. More explores more, and forgets more.",
+        low=0.0,
+        high=1.0,
+    )
 
     @property
     def run_length(self) -> int:
@@ -57,13 +73,7 @@ class MaskedQMixConfig(QMixConfig):
 
     def validate(self) -> None:
         """Checks all values; `ConfigError` names the first that cannot work, or two that contradict each other."""
-        if self.total_env_steps is not None:
-            check_number("total_env_steps", self.total_env_steps, low=1, integer=True)
-        check_number("div_coef", self.div_coef, low=0.0)
-        check_number("div_window", self.div_window, low=1, integer=True)
-        if self.reset_interval is not None:
-            check_number("reset_interval", self.reset_interval, low=0, integer=True)
-        check_number("reset_fraction", self.reset_fraction, low=0.0, high=1.0)
+        self.check_settings()
         self._check_method()
         if self.is_given("reset_interval"):  # in a run too short for the default there is no reset
             self._check_reset_fits("reset_interval")

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from ray.rllib.algorithms.callbacks import DefaultCallbacks
 
+from k24_rllib.callbacks.learner import PatternLearner
+
 
 class FinetuneCallback(DefaultCallbacks):
     """Freezes masks at their most likely patterns from progress `finetune_at` on (method: training dynamics).
@@ -16,7 +18,9 @@ class FinetuneCallback(DefaultCallbacks):
     The learning rate is `finetune_lr_factor` times what its schedule says.
     """
 
-    def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
+    def on_learn_on_batch(
+        self, *, policy: PatternLearner, train_batch: Any, result: dict[str, Any], **kwargs: Any
+    ) -> None:
         """Begins finetuning before the first update that is late enough; lowers the learning rate of every later one.
 
         RLlib sets the scheduled rate anew now and then, so it is lowered each time.
@@ -37,7 +41,9 @@ class RewindCallback(DefaultCallbacks):
     final masks. Biases, the recurrent cell, the mixer and the target network stay as they are.
     """
 
-    def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
+    def on_learn_on_batch(
+        self, *, policy: PatternLearner, train_batch: Any, result: dict[str, Any], **kwargs: Any
+    ) -> None:
         """Takes the snapshot, or puts it back, before the first update that is late enough."""
         start, record = policy.config["rewind_to"], policy.record
         if start is None or record.rewound:
@@ -51,7 +57,9 @@ class RewindCallback(DefaultCallbacks):
             record.snapshot, record.rewound = None, True
 
     @torch.no_grad()
-    def restore(self, policy: Any, weights: list[torch.nn.Parameter], snapshot: list[np.ndarray[Any, Any]]) -> None:
+    def restore(
+        self, policy: PatternLearner, weights: list[torch.nn.Parameter], snapshot: list[np.ndarray[Any, Any]]
+    ) -> None:
         """Puts the snapshot back into `weights`, `[J, I]` each; override it to rewind something else, too."""
         for weight, early in zip(weights, snapshot, strict=True):
             weight.copy_(torch.from_numpy(early))

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.callbacks import DefaultCallbacks
 
+from k24_rllib.callbacks.learner import ThresholdLearner
 from k24_rllib.callbacks.resets import periodic_reset_due
+from k24_rllib.sparsity import KaleidoscopeLinear
 
 
 class KaleidoscopeResetCallback(DefaultCallbacks):
@@ -21,7 +23,9 @@ class KaleidoscopeResetCallback(DefaultCallbacks):
     follows as it follows every other change.
     """
 
-    def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
+    def on_learn_on_batch(
+        self, *, policy: ThresholdLearner, train_batch: Any, result: dict[str, Any], **kwargs: Any
+    ) -> None:
         """Resets before the update that is about to be made, if it is time."""
         if self.due(policy):
             generator = policy.reset_generator()
@@ -29,11 +33,11 @@ class KaleidoscopeResetCallback(DefaultCallbacks):
                 self.reset(policy, layer, generator)
             policy.record.note_reset(policy.global_timestep)
 
-    def due(self, policy: Any) -> bool:
+    def due(self, policy: ThresholdLearner) -> bool:
         """Returns whether it is time; override it for a schedule of your own."""
         return periodic_reset_due(policy)
 
-    def reset(self, policy: Any, layer: Any, generator: torch.Generator | None) -> None:
+    def reset(self, policy: ThresholdLearner, layer: KaleidoscopeLinear, generator: torch.Generator | None) -> None:
         """Revives a part of one layer's dead connections."""
         revived = layer.reset(policy.config["reset_fraction"], generator)
         policy.forget_moments(layer.weight, revived)

@@ -6,6 +6,9 @@ from typing import Any
 
 from ray.rllib.algorithms.callbacks import DefaultCallbacks
 
+from k24_rllib.callbacks.learner import MaskLearner, PatternLearner
+from k24_rllib.sparsity import MaskedLayer
+
 
 class PeriodicResetCallback(DefaultCallbacks):
     """Resets masks at every multiple of `reset_interval` environment steps (method: training dynamics).
@@ -14,7 +17,9 @@ class PeriodicResetCallback(DefaultCallbacks):
     redrawn needs that time to be learned again.
     """
 
-    def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
+    def on_learn_on_batch(
+        self, *, policy: PatternLearner, train_batch: Any, result: dict[str, Any], **kwargs: Any
+    ) -> None:
         """Resets before the first update at or after each multiple."""
         if periodic_reset_due(policy):
             reset_masks(policy)
@@ -28,7 +33,9 @@ class AdaptiveResetCallback(DefaultCallbacks):
     periodic reset, it leaves the masks as many steps before finetuning.
     """
 
-    def on_learn_on_batch(self, *, policy: Any, train_batch: Any, result: dict[str, Any], **kwargs: Any) -> None:
+    def on_learn_on_batch(
+        self, *, policy: PatternLearner, train_batch: Any, result: dict[str, Any], **kwargs: Any
+    ) -> None:
         """Resets before this update if the two updates before it differ too much."""
         config, pause = policy.config, policy.config["kl_min_interval"]
         if not config["kl_reset"] or policy.global_timestep - policy.record.last_reset_step < pause:
@@ -37,7 +44,7 @@ class AdaptiveResetCallback(DefaultCallbacks):
             reset_masks(policy)
 
 
-def periodic_reset_due(policy: Any) -> bool:
+def periodic_reset_due(policy: MaskLearner[MaskedLayer]) -> bool:
     """Returns whether a multiple of `reset_interval` was passed since the last reset, and as many steps remain."""
     interval = policy.config["reset_interval"]
     if not interval or policy.steps_to_learn() < interval:
@@ -45,7 +52,7 @@ def periodic_reset_due(policy: Any) -> bool:
     return bool(policy.global_timestep // interval > policy.record.last_reset_step // interval)
 
 
-def reset_masks(policy: Any) -> None:
+def reset_masks(policy: PatternLearner) -> None:
     """Redraws a part of `alpha` in every masked layer but the first, moves `E` towards its mean, and takes note."""
     config = policy.config
     for layer in policy.masked_layers()[1:]:

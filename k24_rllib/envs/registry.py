@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from k24_rllib.checks import ConfigError, check_name, check_number
+from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.envs.team_env import TeamEnv
+from k24_rllib.registry import Registry
 
 TeamEnvFactory = Callable[..., TeamEnv]
 """Called as `factory(num_envs, **env_config)`; returns that many copies."""
 
-_FACTORIES: dict[str, TeamEnvFactory] = {}
+ENVIRONMENTS = Registry("environment", given=("num_envs",), product=TeamEnv, options_key="env_config")
 _REFUSALS: dict[str, str] = {}
 
 
 def register_team_env(name: str, factory: TeamEnvFactory) -> None:
-    """Makes an environment known as `name`; an existing one is replaced.
-
-    `k24_rllib.register_team_env` does this and tells Ray too.
-    """
-    _FACTORIES[name] = factory
+    """Makes an environment known as `name`; `k24_rllib.register_team_env` does this and tells Ray too."""
+    ENVIRONMENTS.register(name, factory)
 
 
 def refuse_team_env(name: str, why: str) -> None:
@@ -30,7 +28,7 @@ def refuse_team_env(name: str, why: str) -> None:
 
 def team_env_names() -> list[str]:
     """Returns the known names, sorted."""
-    return sorted(_FACTORIES)
+    return ENVIRONMENTS.names()
 
 
 def team_env_factory(name: str) -> TeamEnvFactory:
@@ -39,9 +37,9 @@ def team_env_factory(name: str) -> TeamEnvFactory:
     Raises:
         ConfigError: naming the nearest known one, or why a name is refused.
     """
-    if isinstance(name, str) and name in _REFUSALS and name not in _FACTORIES:
+    if isinstance(name, str) and name in _REFUSALS and name not in ENVIRONMENTS:
         raise ConfigError(_REFUSALS[name])
-    return _FACTORIES[check_name("environment", name, team_env_names())]
+    return ENVIRONMENTS.factory(name)
 
 
 def make_team_env(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
@@ -55,6 +53,7 @@ def make_team_env(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     Raises:
         ConfigError: naming an unknown environment or option, or a value that cannot work.
     """
-    factory = team_env_factory(name)
+    team_env_factory(name)  # says why, where a name is refused
     check_number("num_envs", num_envs, low=1, integer=True)
-    return factory(num_envs, **env_config)
+    env: TeamEnv = ENVIRONMENTS.part(name, env_config).make(num_envs)
+    return env

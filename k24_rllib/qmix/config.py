@@ -1,4 +1,4 @@
-"""Configuration of QMIX: the one commented source of each default, and its checks."""
+"""Configuration of QMIX: every setting declared once, and the checks of those that depend on each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 from ray.rllib.models import ModelCatalog
@@ -14,9 +14,12 @@ from ray.tune.registry import RLLIB_MODEL, _global_registry
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
 from k24_rllib.envs import team_env_factory
-from k24_rllib.models import MIXERS, MODEL_NAME
+from k24_rllib.models import AGENTS, LAYERS, MIXERS, MODEL_NAME
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
+from k24_rllib.qmix.registry import ALGORITHMS, algorithm_of
 from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv
+from k24_rllib.registry import Part, Registry, check_mapping
+from k24_rllib.settings import Declared, checked, choice, flag, fluent, number, whole
 
 if TYPE_CHECKING:
     from k24_rllib.qmix.policy import QMixTorchPolicy
@@ -24,12 +27,55 @@ if TYPE_CHECKING:
 _ALIASES = {"callbacks": "callbacks_class", "multiagent": "policies"}
 """Keys of RLlib's YAML files whose attribute has another name."""
 
+_OLD_SWITCHES: dict[str, tuple[str, dict[bool, str | None]]] = {
+    "recurrent": ("agent", {True: "gru", False: "feedforward"}),
+    "independent_networks": ("layer", {True: "independent", False: None}),
+}
+"""Switches of before agents and layers had names, and what they mean today; files and checkpoints have them."""
 
-class QMixConfig(AlgorithmConfig):
-    """Configuration of `QMix`, in RLlib's fluent style.
+REPLAYS = ("uniform", "prioritized")
+"""How the replay buffer draws episodes."""
+
+
+def check_lr(key: str, lr: Any) -> None:
+    """Checks a learning rate: a number, or points `[[step, lr], ...]` of rising steps that begin at 0."""
+    if not isinstance(lr, list | tuple):
+        check_number(key, lr, above=0.0)
+        return
+    points = [point for point in lr if isinstance(point, list | tuple) and len(point) == 2]
+    if len(points) != len(lr) or not points or points[0][0] != 0:
+        raise ConfigError(f"{key}: got {lr!r}, expected a number or [[0, lr], [step, lr], ...]")
+    for step, rate in points:
+        check_number(f"{key} (step)", step, low=0, integer=True)
+        check_number(key, rate, above=0.0)
+    if any(later[0] <= earlier[0] for earlier, later in pairwise(points)):
+        raise ConfigError(f"{key}: got {lr!r}, expected steps that rise")
+
+
+def named_part(registry: Registry, default: str | None, doc: str) -> Any:
+    """Declares the name of a registered part; a default of None is the algorithm's own choice."""
+
+    def check(key: str, value: Any) -> None:
+        registry.check(value)
+
+    return checked(default, doc, check, f"a registered {registry.kind}", optional=default is None)
+
+
+def part_options(registry: Registry) -> Any:
+    """Declares the options of a part that are no settings of their own."""
+    doc = f"Options of the {registry.kind}, checked against its factory; those that are settings here need no mention."
+
+    def check(key: str, value: Any) -> None:
+        check_mapping(key, value)
+
+    return checked({}, doc, check, "keys and values")
+
+
+class QMixConfig(Declared, AlgorithmConfig):
+    """Configuration of `QMix`, in RLlib's fluent style; the defaults are those that learn on the tasks measured.
 
     Counts are of whole episodes where the name says so; everything else counts environment steps (one step of the
-    whole team).
+    whole team). `rllib config QMix` prints every setting.
 
     Example:
         >>> config = (
@@ -44,13 +90,169 @@ class QMixConfig(AlgorithmConfig):
     callbacks_class: Any
     method_callbacks: tuple[type[RLlibCallback], ...] = ()
     """Callbacks that belong to the algorithm; the user's own run beside them."""
+    own_layer = "dense"
+    """The layer that the algorithm takes where `layer` is None."""
+
+    # --- learning: what learns on simple_spread and simple_speaker_listener (docs/results.md). The first write-ups'
+    # values, QMIX's own of arXiv 1803.11485, stand in tuned_examples/k24_spread_first_draft.yaml.
+
+    lr: Any = checked(
+        [[0, 0.002], [1_000_000, 0.0001]],
+        "Learning rate of Adam: a number, or points [[0, lr], [step, lr], ...] between which it moves linearly. "
+        "Higher learns sooner and ends less calmly.",
+        check_lr,
+        "a number above 0, or points of environment steps and rates",
+    )
+    gamma: float = number(
+        0.9,
+        "Discount of the next step's value; nearer 1 looks further ahead and learns more slowly, since episodes here "
+        "bootstrap over their time limit.",
+        low=0.0,
+        high=1.0,
+    )
+    td_lambda: float = number(
+        0.0,
+        "Lambda of the TD target: 0 is QMIX's one-step target; nearer 1 spreads rewards faster over an episode "
+        "(lambda-returns) but follows the behaviour that the episode was played with.",
+        low=0.0,
+        high=1.0,
+    )
+    grad_clip: float | None = number(
+        10.0, "Largest norm of all gradients together; lower tames outliers, and slows.", above=0.0, optional=True
+    )
+    adam_epsilon: float = number(1e-8, "Adam's epsilon; larger dampens parameters of small gradients.", above=0.0)
+    train_batch_size: int = whole(32, "Episodes in a learner batch; more is less noisy and slower.", low=1)
+    updates_per_episode: float = number(
+        0.4,
+        "Gradient updates per episode sampled. More learns more from each episode and takes longer; fractions are "
+        "carried over.",
+        above=0.0,
+    )
+    learning_starts_episodes: int = whole(32, "Episodes sampled before the first update (at least a batch).")
+    target_update_tau: float | None = number(
+        0.01,
+        "Share by which the target network follows the online one after each update; null copies it whole every "
+        "target_update_episodes instead. Smaller holds targets stiller.",
+        above=0.0,
+        high=1.0,
+        optional=True,
+    )
+    target_update_episodes: int = whole(
+        200,
+        "Episodes between hard updates of the target network, where target_update_tau is null. Fewer follow faster, "
+        "more hold the targets still.",
+        low=1,
+    )
+    standardise_rewards: bool = flag(  # EPyMARL (arXiv 2006.07869): one learning rate for any reward scale
+        True,
+        "Whether team rewards are learned from with zero mean and unit variance (running statistics over all rewards "
+        "sampled). Reported returns are always raw.",
+    )
+
+    # --- replay
+
+    buffer_episodes: int = whole(5_000, "Episodes kept for replay. More is more varied and older.", low=1)
+    store_buffer_in_checkpoints: bool = flag(
+        False,
+        "Whether a checkpoint holds the replay buffer: a resumed run then continues where it stopped instead of "
+        "filling a new buffer first, and the checkpoint is larger.",
+    )
+
+    # --- exploration
+
+    epsilon_initial: float = number(1.0, "Probability of a random action at the start.", low=0.0, high=1.0)
+    epsilon_final: float = number(
+        0.05,
+        "Probability of a random action after epsilon_timesteps; 0 in evaluation. More keeps trying other actions.",
+        low=0.0,
+        high=1.0,
+    )
+    epsilon_timesteps: int = whole(
+        100_000, "Environment steps over which epsilon falls linearly; more explores for longer."
+    )
+
+    # --- the network
+
+    agent: str = named_part(AGENTS, "gru", "The agents' architecture: gru (1R3), feedforward, or one of your own.")
+    agent_options: dict[str, Any] = part_options(AGENTS)
+    layer: str | None = named_part(
+        LAYERS,
+        None,
+        "The agents' fully connected layers, by which they differ: dense (all share every weight), independent (a "
+        "network of each agent's own, a baseline), or one of your own; null takes the algorithm's.",
+    )
+    layer_options: dict[str, Any] = part_options(LAYERS)
+    mixer: str = named_part(MIXERS, "qmix", "What makes one value of the agents': qmix, vdn, independent, or your own.")
+    mixer_options: dict[str, Any] = part_options(MIXERS)
+    hidden_dim: int = whole(
+        64,
+        "Width of the agents' layers; wider represents more and costs quadratically more.",
+        low=1,
+        offers={"agent": "hidden_dim"},
+    )
+    agent_id_input: bool = flag(
+        True, "Whether agents see a one-hot id, which lets a shared network treat them differently."
+    )
+    last_action_input: bool = flag(False, "Whether agents see their previous action.")
+    mixing_embed_dim: int = whole(
+        32, "Width of QMIX's mixing layer; wider mixes more finely.", low=1, offers={"mixer": "embed_dim"}
+    )
+    hypernet_dim: int = whole(64, "Hidden width of QMIX's hypernetworks.", low=1, offers={"mixer": "hypernet_dim"})
+    mixer_init_scale: float = number(
+        0.1,
+        "Factor on the initial weights of the hypernetworks' last layers. Below 1 the joint value starts nearly flat "
+        "and grows with what is learned, which is steadier.",
+        above=0.0,
+        offers={"mixer": "init_scale"},
+    )
+
+    # --- workers and the machine
+
+    num_env_runners: int = whole(0, "Remote rollout workers; 0 plays in the learner's process.")
+    num_envs_per_env_runner: int = whole(
+        64, "Environment copies that a worker steps in lockstep, and episodes of its round; more is faster.", low=1
+    )
+    rollouts_ahead: int = whole(
+        0,
+        "Rounds of rollouts that remote workers play while the learner updates. 0 waits for each other in turn. 1 uses "
+        "both at once; episodes are then played with weights one round of updates older, no more and no less. Both "
+        "repeat a run exactly from its seed.",
+    )
+    min_sample_timesteps_per_iteration: int | None = whole(
+        4_000, "Environment steps of an iteration, at least; a result comes after each.", optional=True
+    )
+    evaluation_interval: int | None = whole(
+        None, "Iterations between greedy evaluations; null for none.", optional=True
+    )
+    evaluation_duration: int | str = whole(100, "Episodes of a greedy evaluation.", low=1, words=("auto",))
+    evaluation_num_env_runners: int = whole(0, "Workers that only evaluate; 0 evaluates in the learner's process.")
+    seed: int | None = whole(None, "Seed of everything drawn; null draws differently every time.", optional=True)
+    torch_num_threads: int = whole(
+        1,
+        "Threads of PyTorch in the learner and in each rollout worker. These networks are small: 1 is fastest unless "
+        "cores are idle.",
+        low=1,
+    )
+    matmul_precision: str = choice(
+        "auto",
+        MATMUL_PRECISIONS,
+        "PyTorch's precision of float32 products in the learner: highest, high (TF32 on CUDA), medium (bfloat16 where "
+        "the hardware has it), or auto: float32, by the library that is faster here.",
+    )
+    compile_kernels: bool = flag(
+        True,
+        "Whether the GRU's recurrence and the draw of 2:4 patterns are compiled for the CPU, where there is a C "
+        "compiler (a second or two, once for each machine). PyTorch computes the same, slower.",
+        offers={"agent": "compiled", "layer": "compiled"},
+    )
+    mixed_precision: bool = flag(
+        False,
+        "Whether the learner's forward passes multiply in bfloat16 on a GPU; patterns, losses and weights stay "
+        "float32. Faster for wide networks, with values to two or three digits. No effect on a CPU.",
+    )
 
     def __init__(self, algo_class: type | None = None) -> None:
-        if algo_class is None:
-            from k24_rllib.qmix.qmix import QMix  # QMix names this class as its default config
-
-            algo_class = QMix
-        super().__init__(algo_class=algo_class)
+        super().__init__(algo_class=algo_class or algorithm_of(type(self)))
         self._given: tuple[str, ...] = ()
         # The old API stack is what TorchModelV2, TorchPolicyV2 and RolloutWorker belong to. (Set here rather than with
         # api_stack(), which warns that RLlib's exploration is not configured; QMIX brings its own.)
@@ -59,144 +261,31 @@ class QMixConfig(AlgorithmConfig):
         self.exploration_config = {"type": "StochasticSampling"}  # built by RLlib's policy, asked by nobody
         self.framework_str = "torch"
         self.env_runner_cls = QMixRolloutWorker
-        self.num_env_runners = 0
-        self.num_envs_per_env_runner = 32
         self.batch_mode = "complete_episodes"
         self.rollout_fragment_length = "auto"
         self.explore = True
         self.evaluation_config = AlgorithmConfig.overrides(explore=False)
-        self.evaluation_duration = 100
         self.evaluation_duration_unit = "episodes"
-        self.min_sample_timesteps_per_iteration = 4_000
-        self.rollouts_ahead = 0
         # The algorithm records every training episode itself; asking remote workers would wait for their rollouts.
         self.metrics_episode_collection_timeout_s = 0.0
+        self.set_defaults()
 
-        # Learning. QMIX's own values (arXiv 1803.11485 and its code), except where a line says otherwise.
-        self.lr = 5e-4
-        self.gamma = 0.99
-        self.td_lambda = 0.0
-        self.grad_clip = 10.0
-        self.adam_epsilon = 1e-8
-        self.train_batch_size = 32  # episodes
-        self.updates_per_episode = 1.0
-        self.buffer_episodes = 5_000
-        self.store_buffer_in_checkpoints = False
-        self.learning_starts_episodes = 32
-        self.target_update_episodes = 200
-        self.target_update_tau = None
-        self.standardise_rewards = True  # EPyMARL (arXiv 2006.07869): one learning rate for any reward scale
+    @fluent
+    def training(self, **settings: Any) -> Self:
+        """Sets how the algorithm learns: any setting below, and RLlib's own of its method of this name (`model`).
 
-        # Exploration.
-        self.epsilon_initial = 1.0
-        self.epsilon_final = 0.05
-        self.epsilon_timesteps = 50_000
-
-        # The network.
-        self.hidden_dim = 64
-        self.recurrent = True
-        self.independent_networks = False
-        self.agent_id_input = True
-        self.last_action_input = False
-        self.mixer = "qmix"
-        self.mixing_embed_dim = 32
-        self.hypernet_dim = 64
-        self.mixer_init_scale = 1.0
-        self.layer = "dense"
-
-        # The machine.
-        self.torch_num_threads = 1
-        self.matmul_precision = "auto"
-        self.compile_kernels = True
-        self.mixed_precision = False
-
-    def training(
-        self,
-        *,
-        td_lambda: float = NotProvided,
-        updates_per_episode: float = NotProvided,
-        buffer_episodes: int = NotProvided,
-        store_buffer_in_checkpoints: bool = NotProvided,
-        learning_starts_episodes: int = NotProvided,
-        target_update_episodes: int = NotProvided,
-        target_update_tau: float | None = NotProvided,
-        standardise_rewards: bool = NotProvided,
-        adam_epsilon: float = NotProvided,
-        epsilon_initial: float = NotProvided,
-        epsilon_final: float = NotProvided,
-        epsilon_timesteps: int = NotProvided,
-        hidden_dim: int = NotProvided,
-        recurrent: bool = NotProvided,
-        independent_networks: bool = NotProvided,
-        agent_id_input: bool = NotProvided,
-        last_action_input: bool = NotProvided,
-        mixer: str = NotProvided,
-        mixing_embed_dim: int = NotProvided,
-        hypernet_dim: int = NotProvided,
-        mixer_init_scale: float = NotProvided,
-        rollouts_ahead: int = NotProvided,
-        torch_num_threads: int = NotProvided,
-        matmul_precision: str = NotProvided,
-        compile_kernels: bool = NotProvided,
-        mixed_precision: bool = NotProvided,
-        **kwargs: Any,
-    ) -> Self:
-        """Sets how QMIX learns.
-
-        Args:
-            td_lambda: 0 is QMIX's one-step target; nearer 1 spreads rewards faster over an episode (lambda-returns) but
-                follows the behaviour that the episode was played with.
-            updates_per_episode: Gradient updates per episode sampled. More learns more from each episode and takes
-                longer; fractions are carried over.
-            buffer_episodes: Episodes kept for replay. More is more varied and older.
-            store_buffer_in_checkpoints: Whether a checkpoint holds the replay buffer: a resumed run then continues
-                where it stopped instead of filling a new buffer first, and the checkpoint is larger.
-            learning_starts_episodes: Episodes sampled before the first update (at least a batch).
-            target_update_episodes: Episodes between hard updates of the target network. Fewer follow faster, more
-                hold the targets still.
-            target_update_tau: If given, the target network follows softly after each update instead, by this share.
-            standardise_rewards: Whether team rewards are learned from with zero mean and unit variance (running
-                statistics over all rewards sampled). Reported returns are always raw.
-            adam_epsilon: Adam's epsilon.
-            epsilon_initial: Probability of a random action at the start.
-            epsilon_final: Probability of a random action after `epsilon_timesteps`; 0 in evaluation.
-            epsilon_timesteps: Environment steps over which it falls linearly.
-            hidden_dim: Width of the agents' layers.
-            recurrent: Whether the agents have a GRU; a fully connected layer takes its place otherwise.
-            independent_networks: Whether each agent (mask owner) has a network of its own instead of a shared one:
-                a baseline of as many times the weights, which learn from their own agent alone. The mixer stays one.
-            agent_id_input: Whether agents see a one-hot id, which lets a shared network treat them differently.
-            last_action_input: Whether agents see their previous action.
-            mixer: `qmix`, `vdn` or `independent`.
-            mixing_embed_dim: Width of QMIX's mixing layer.
-            hypernet_dim: Hidden width of QMIX's hypernetworks.
-            mixer_init_scale: Factor on the initial weights of the hypernetworks' last layers. Below 1 the joint value
-                starts nearly flat and grows with what is learned, which is steadier.
-            rollouts_ahead: Rounds of rollouts that remote workers play while the learner updates. 0 waits for each
-                other in turn. 1 uses both at once; episodes are then played with weights one round of updates older,
-                no more and no less. Both repeat a run exactly from its seed.
-            torch_num_threads: Threads of PyTorch in the learner and in each rollout worker. These networks are small:
-                1 is fastest unless cores are idle.
-            matmul_precision: PyTorch's precision of float32 products in the learner: `highest`, `high` (TF32 on CUDA),
-                `medium` (bfloat16 where the hardware has it), or `auto`: float32, by the library that is faster here.
-            compile_kernels: Whether the GRU's recurrence and the draw of 2:4 patterns are compiled for the CPU, where
-                there is a C compiler (a second or two, once for each machine). PyTorch computes the same, slower.
-            mixed_precision: Whether the learner's forward passes multiply in bfloat16 on a GPU; patterns, losses and
-                weights stay float32. Faster for wide networks, with values to two or three digits. No effect on a CPU.
-            **kwargs: RLlib's own training settings: `lr` (a number, or points `[[0, lr], [step, lr], ...]` between
-                which it moves linearly), `gamma`, `grad_clip` (gradient norm), `train_batch_size` (here in episodes),
-                `model`.
+        Raises:
+            ConfigError: naming a setting that there isn't, and the nearest that there is.
         """
-        self._set_provided(locals())
-        super().training(**kwargs)
+        own = {key: value for key, value in self._todays(settings).items() if key in self.settings()}
+        rllib = {key: value for key, value in settings.items() if key not in own and key not in _OLD_SWITCHES}
+        known = self.known_keys()
+        for key, value in rllib.items():
+            if key not in known:
+                raise ConfigError(f"unknown setting {key!r} of {self.algo_name}: got {value!r}{nearest(key, known)}")
+        self.set(**own)
+        super().training(**rllib)
         return self
-
-    def _set_provided(self, arguments: Mapping[str, Any]) -> None:
-        """Sets the settings that the user provided, from the `locals()` of a method that names each."""
-        for name, value in arguments.items():
-            if value is not NotProvided and name not in ("self", "kwargs", "__class__"):
-                setattr(self, name, value)
-                self._given += (name,)
 
     def is_given(self, key: str) -> bool:
         """Returns whether the user set `key`: in a file, through a method of this class, or to a new value.
@@ -205,7 +294,7 @@ class QMixConfig(AlgorithmConfig):
         """
         return key in self._given or getattr(self, key) != getattr(type(self)(), key)
 
-    # --- reading a file's or a dict's settings
+    # --- reading a file's, a dict's or a checkpoint's settings
 
     def apply_dict(self, settings: Mapping[str, Any]) -> Self:
         """Applies flat settings, as in a YAML file's `config`, after checking names and types.
@@ -214,16 +303,37 @@ class QMixConfig(AlgorithmConfig):
             settings: RLlib's flat keys and ours; `grid_search` entries must have been resolved to values.
 
         Raises:
-            ConfigError: naming an unknown key and the nearest known one, or a value of the wrong type.
+            ConfigError: naming an unknown key and the nearest known one, or a value that cannot work.
         """
         self.check_keys(settings)
-        for key, value in settings.items():
-            self._check_type(key, value)
-        self._given += tuple(settings)
-        if settings.get("framework", "torch") != "torch":
-            raise ConfigError(f"framework: got {settings['framework']!r}, expected 'torch'")
-        self.update_from_dict(dict(settings))
+        todays = self._todays(settings)
+        for key, value in todays.items():
+            self._check_value(key, value)
+        self._given += tuple(todays)
+        if todays.get("framework", "torch") != "torch":
+            raise ConfigError(f"framework: got {todays['framework']!r}, expected 'torch'")
+        self.update_from_dict(dict(todays))
         return self
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Any:
+        """Returns the configuration of a checkpoint, with today's names for what older ones hold."""
+        todays = cls._todays(state)
+        if "agent" not in state or "layer_options" not in state:  # of before parts had names
+            todays |= {"layer": todays.get("layer") if todays.get("layer") == "independent" else None}
+            todays["model"] = {**state.get("model", {}), "custom_model_config": {}}
+        return super().from_state(todays)
+
+    @staticmethod
+    def _todays(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns settings with today's names for old switches; a name that is given beside its switch stands."""
+        todays = {key: value for key, value in settings.items() if key not in _OLD_SWITCHES}
+        for old, (key, names) in _OLD_SWITCHES.items():
+            if old in settings:
+                name = names[check_bool(old, settings[old])]
+                if name is not None or key not in todays:
+                    todays[key] = name
+        return todays
 
     def check_keys(self, settings: Mapping[str, Any]) -> None:
         """Checks the names of flat settings; RLlib itself takes what it does not know without a word.
@@ -235,7 +345,7 @@ class QMixConfig(AlgorithmConfig):
         for key, value in settings.items():
             if key in known:
                 continue
-            elsewhere = self._algorithms_with(key)
+            elsewhere = [name for name in ALGORITHMS if key in ALGORITHMS[name].settings()]
             if elsewhere:
                 expected = " or ".join(f"run: {name}" for name in elsewhere)
                 raise ConfigError(
@@ -250,27 +360,17 @@ class QMixConfig(AlgorithmConfig):
 
     def known_keys(self) -> set[str]:
         """Returns the keys that a YAML file's `config` may hold."""
-        return {key for key in self.to_dict() if not key.startswith("_")} | set(_ALIASES) | {"framework", "env"}
+        known = {key for key in self.to_dict() if not key.startswith("_")}
+        return known | set(_ALIASES) | set(_OLD_SWITCHES) | {"framework", "env"}
 
-    @staticmethod
-    def _algorithms_with(key: str) -> list[str]:
-        """Returns the names of this package's algorithms, of those imported, that know a key."""
-        found, classes = [], [QMixConfig]
-        while classes:
-            config_class = classes.pop()
-            classes += config_class.__subclasses__()
-            if not config_class.__module__.startswith("k24_rllib."):
-                continue
-            config = config_class()
-            is_base_alone = type(config.algo_class.get_default_config()) is not config_class
-            if not is_base_alone and key in config.known_keys():
-                found.append(config.algo_name)
-        return sorted(found)
-
-    def _check_type(self, key: str, value: Any) -> None:
-        """Checks `value` against the type of the key's default, where that tells anything."""
+    def _check_value(self, key: str, value: Any) -> None:
+        """Checks a value by its declaration or, of RLlib's own keys, against the type of the default."""
+        setting = self.settings().get(key)
+        if setting is not None:
+            setting.refuse(key, value)
+            return
         default = getattr(self, _ALIASES.get(key, key), None)
-        if value is None or default is None or key == "lr":
+        if value is None or default is None:
             return
         if isinstance(default, bool):
             check_bool(key, value)
@@ -282,6 +382,23 @@ class QMixConfig(AlgorithmConfig):
             raise ConfigError(f"{key}: got {value!r}, expected a mapping")
 
     # --- building
+
+    def parts(self) -> dict[str, Part]:
+        """Returns the agent, the layer and the mixer that these settings name, with their options.
+
+        Raises:
+            ConfigError: naming an option that its factory does not have.
+        """
+        return {
+            "agent": AGENTS.part(self.agent, self.agent_options, self.offered("agent")),
+            "layer": LAYERS.part(self.layer or self.own_layer, self.layer_options, self.offered("layer")),
+            "mixer": MIXERS.part(self.mixer, self.mixer_options, self.offered("mixer")),
+        }
+
+    def model_options(self) -> dict[str, Any]:
+        """Returns the `custom_model_config` of the model: its parts, and what agents see."""
+        own = {**self.parts(), "agent_id": self.agent_id_input, "last_action": self.last_action_input}
+        return {**(self.model.get("custom_model_config") or {}), **own}
 
     def build_policy(self) -> QMixTorchPolicy:
         """Builds the policy alone, as RLlib builds it for the algorithm, but without Ray: to count, time or test it."""
@@ -295,78 +412,35 @@ class QMixConfig(AlgorithmConfig):
     # --- checking
 
     def validate(self) -> None:
-        """Checks all values; `ConfigError` names the first that cannot work."""
+        """Checks all values; `ConfigError` names the first that cannot work, or two that contradict each other."""
+        self.check_settings()
         self._check_learning()
-        self._check_network()
+        self._check_model()
         self._check_workers()
         self._compose()
         super().validate()
 
     def _check_learning(self) -> None:
-        _check_lr(self.lr)
-        check_number("gamma", self.gamma, low=0.0, high=1.0)
-        check_number("td_lambda", self.td_lambda, low=0.0, high=1.0)
-        if self.grad_clip is not None:
-            check_number("grad_clip", self.grad_clip, above=0.0)
-        check_number("adam_epsilon", self.adam_epsilon, above=0.0)
-        check_number("train_batch_size", self.train_batch_size, low=1, integer=True)
-        check_number("updates_per_episode", self.updates_per_episode, above=0.0)
-        check_number("buffer_episodes", self.buffer_episodes, low=1, integer=True)
         if self.buffer_episodes < self.train_batch_size:
             raise ConfigError(
                 f"buffer_episodes: got {self.buffer_episodes}, expected at least train_batch_size "
                 f"({self.train_batch_size})"
             )
-        check_bool("store_buffer_in_checkpoints", self.store_buffer_in_checkpoints)
-        check_number("learning_starts_episodes", self.learning_starts_episodes, low=0, integer=True)
         if self.learning_starts_episodes > self.buffer_episodes:
             raise ConfigError(
                 f"learning_starts_episodes: got {self.learning_starts_episodes} with buffer_episodes "
                 f"{self.buffer_episodes}, expected at most as many: the buffer never holds more"
             )
-        check_number("target_update_episodes", self.target_update_episodes, low=1, integer=True)
-        if self.target_update_tau is not None:
-            check_number("target_update_tau", self.target_update_tau, above=0.0, high=1.0)
-        check_bool("standardise_rewards", self.standardise_rewards)
-        check_number("epsilon_initial", self.epsilon_initial, low=0.0, high=1.0)
-        check_number("epsilon_final", self.epsilon_final, low=0.0, high=1.0)
-        check_number("epsilon_timesteps", self.epsilon_timesteps, low=0, integer=True)
 
-    def _check_network(self) -> None:
-        check_choice("layer", self.layer, (type(self)().layer,))  # an algorithm of another layer has another class
+    def _check_model(self) -> None:
         model = self.model.get("custom_model")
         if isinstance(model, str) and model != MODEL_NAME and not _global_registry.contains(RLLIB_MODEL, model):
             raise ConfigError(
                 f"custom_model: got {model!r}, expected {MODEL_NAME!r} or what was registered with RLlib's "
                 "ModelCatalog.register_custom_model (rllib train --import MODULE imports yours)"
             )
-        for key in ("hidden_dim", "mixing_embed_dim", "hypernet_dim"):
-            check_number(key, getattr(self, key), low=1, integer=True)
-        for key in ("recurrent", "independent_networks", "agent_id_input", "last_action_input"):
-            check_bool(key, getattr(self, key))
-        if self.independent_networks and self.layer != "dense":
-            raise ConfigError(
-                f"independent_networks: got true with run: {self.algo_name}, expected it with run: QMix: the agents of "
-                f"{self.algo_name} share weights"
-            )
-        check_choice("mixer", self.mixer, MIXERS)
-        check_number("mixer_init_scale", self.mixer_init_scale, above=0.0)
 
     def _check_workers(self) -> None:
-        for key in ("num_env_runners", "evaluation_num_env_runners"):
-            check_number(key, getattr(self, key), low=0, integer=True)
-        if self.seed is not None:
-            check_number("seed", self.seed, low=0, integer=True)
-        check_number("num_envs_per_env_runner", self.num_envs_per_env_runner, low=1, integer=True)
-        check_number("rollouts_ahead", self.rollouts_ahead, low=0, integer=True)
-        check_number("torch_num_threads", self.torch_num_threads, low=1, integer=True)
-        check_bool("compile_kernels", self.compile_kernels)
-        check_bool("mixed_precision", self.mixed_precision)
-        check_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
-        for key in ("evaluation_duration", "evaluation_interval"):
-            value = getattr(self, key)
-            if value is not None and value != "auto":
-                check_number(key, value, low=0 if key == "evaluation_interval" else 1, integer=True)
         if isinstance(self.evaluation_config, Mapping):
             try:
                 self.check_keys(self.evaluation_config)
@@ -384,43 +458,12 @@ class QMixConfig(AlgorithmConfig):
         if self._is_frozen:
             return
         model = {"custom_model": MODEL_NAME, **_given(self.model, "custom_model")}
-        self.training(model={**model, "custom_model_config": self.model_options()})
+        super().training(model={**model, "custom_model_config": self.model_options()})
         self.callbacks_class = with_method_callbacks(self.callbacks_class, self.method_callbacks)
 
-    def model_options(self) -> dict[str, Any]:
-        """Returns the `custom_model_config` of the model; a subclass adds its layer's options."""
-        own = {
-            "layer": "independent" if self.independent_networks else self.layer,
-            "hidden_dim": self.hidden_dim,
-            "recurrent": self.recurrent,
-            "compile_kernels": self.compile_kernels,
-            "agent_id": self.agent_id_input,
-            "last_action": self.last_action_input,
-            "mixer": self.mixer,
-            "mixing_embed_dim": self.mixing_embed_dim,
-            "hypernet_dim": self.hypernet_dim,
-            "mixer_init_scale": self.mixer_init_scale,
-        }
-        return {**(self.model.get("custom_model_config") or {}), **own}
 
-
-def _check_lr(lr: Any) -> None:
-    """Checks a learning rate: a number, or points `[[step, lr], ...]` of rising steps that begin at 0."""
-    if not isinstance(lr, list | tuple):
-        check_number("lr", lr, above=0.0)
-        return
-    points = [point for point in lr if isinstance(point, list | tuple) and len(point) == 2]
-    if len(points) != len(lr) or not points or points[0][0] != 0:
-        raise ConfigError(f"lr: got {lr!r}, expected a number or [[0, lr], [step, lr], ...]")
-    for step, rate in points:
-        check_number("lr (step)", step, low=0, integer=True)
-        check_number("lr", rate, above=0.0)
-    if any(later[0] <= earlier[0] for earlier, later in pairwise(points)):
-        raise ConfigError(f"lr: got {lr!r}, expected steps that rise")
-
-
-_AUTO_KEYS = frozenset({"evaluation_duration", "num_gpus", "evaluation_interval"})
-"""Keys whose default is a whole number but which take more: `auto`, or a share of a GPU."""
+_AUTO_KEYS = frozenset({"num_gpus"})
+"""RLlib's keys whose default is a whole number but which take more: a share of a GPU."""
 
 
 def _given(settings: Mapping[str, Any], key: str) -> dict[str, Any]:

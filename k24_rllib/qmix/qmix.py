@@ -31,6 +31,7 @@ from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
+from k24_rllib.qmix.registry import ALGORITHMS
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
@@ -48,6 +49,10 @@ class QMix(Algorithm):
     """
 
     config: QMixConfig
+    config_class: type[QMixConfig] = QMixConfig
+    """What configures the algorithm; a subclass names its own."""
+    policy_class: type[QMixTorchPolicy] = QMixTorchPolicy
+    """What learns; a subclass names its own."""
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         if isinstance(config, dict):
@@ -61,12 +66,12 @@ class QMix(Algorithm):
     @classmethod
     def get_default_config(cls) -> QMixConfig:
         """Returns the configuration with every default."""
-        return QMixConfig()
+        return cls.config_class(algo_class=cls)
 
     @classmethod
     def get_default_policy_class(cls, config: QMixConfig) -> type[QMixTorchPolicy]:
         """Returns the policy class."""
-        return QMixTorchPolicy
+        return cls.policy_class
 
     def setup(self, config: Any) -> None:
         """Builds workers and the replay buffer."""
@@ -250,3 +255,6 @@ class QMix(Algorithm):
 
     def _sync_filters_if_needed(self, **kwargs: Any) -> None:
         """Does nothing: QMIX uses no observation filters, and asking remote workers for theirs takes time."""
+
+
+ALGORITHMS.register("QMix", QMix)
