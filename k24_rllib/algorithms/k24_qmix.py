@@ -21,7 +21,7 @@ from k24_rllib.callbacks import (
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
 from k24_rllib.models import AgentWeights
 from k24_rllib.qmix import QMixConfig, QMixTorchPolicy
-from k24_rllib.qmix.policy import TrainBatch
+from k24_rllib.qmix.batch import TrainBatch
 from k24_rllib.sparsity import (
     DIVERSITY_LOSSES,
     MASKS,
