@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from k24_rllib.qmix.batch import TrainBatch
-    from k24_rllib.qmix.buffer import EpisodeReplayBuffer
+    from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
     from k24_rllib.qmix.config import QMixConfig
     from k24_rllib.qmix.episodes import EpisodeBatch
     from k24_rllib.qmix.loss import LossParts, TeamValues, qmix_loss
     from k24_rllib.qmix.policy import QMixTorchPolicy
+    from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
     from k24_rllib.qmix.qmix import QMix
     from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv, collect_episodes
 
@@ -21,10 +22,12 @@ _MODULES = {
     "EpisodeBatch": "episodes",
     "EpisodeReplayBuffer": "buffer",
     "LossParts": "loss",
+    "PrioritizedEpisodeReplayBuffer": "prioritized",
     "QMix": "qmix",
     "QMixConfig": "config",
     "QMixRolloutWorker": "rollout",
     "QMixTorchPolicy": "policy",
+    "ReplaySample": "buffer",
     "TeamBaseEnv": "rollout",
     "TeamValues": "loss",
     "TrainBatch": "batch",
@@ -36,10 +39,12 @@ __all__ = [
     "EpisodeBatch",
     "EpisodeReplayBuffer",
     "LossParts",
+    "PrioritizedEpisodeReplayBuffer",
     "QMix",
     "QMixConfig",
     "QMixRolloutWorker",
     "QMixTorchPolicy",
+    "ReplaySample",
     "TeamBaseEnv",
     "TeamValues",
     "TrainBatch",

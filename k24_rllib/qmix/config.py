@@ -21,6 +21,9 @@ from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv
 if TYPE_CHECKING:
     from k24_rllib.qmix.policy import QMixTorchPolicy
 
+REPLAYS = ("uniform", "prioritized")
+REPLAY_KEYS = ("replay_alpha", "replay_beta_initial", "replay_beta_final", "replay_beta_timesteps", "replay_epsilon")
+
 _ALIASES = {"callbacks": "callbacks_class", "multiagent": "policies"}
 """Keys of RLlib's YAML files whose attribute has another name."""
 
@@ -82,6 +85,13 @@ class QMixConfig(AlgorithmConfig):
         self.updates_per_episode = 1.0
         self.buffer_episodes = 5_000
         self.store_buffer_in_checkpoints = False
+        self.replay = "uniform"
+        # Prioritised replay (arXiv 1511.05952, table 3, proportional); the paper's beta also ends at 1 with its run.
+        self.replay_alpha = 0.6
+        self.replay_beta_initial = 0.4
+        self.replay_beta_final = 1.0
+        self.replay_beta_timesteps = 1_000_000
+        self.replay_epsilon = 1e-3
         self.learning_starts_episodes = 32
         self.target_update_episodes = 200
         self.target_update_tau = None
@@ -117,6 +127,12 @@ class QMixConfig(AlgorithmConfig):
         updates_per_episode: float = NotProvided,
         buffer_episodes: int = NotProvided,
         store_buffer_in_checkpoints: bool = NotProvided,
+        replay: str = NotProvided,
+        replay_alpha: float = NotProvided,
+        replay_beta_initial: float = NotProvided,
+        replay_beta_final: float = NotProvided,
+        replay_beta_timesteps: int = NotProvided,
+        replay_epsilon: float = NotProvided,
         learning_starts_episodes: int = NotProvided,
         target_update_episodes: int = NotProvided,
         target_update_tau: float | None = NotProvided,
@@ -151,6 +167,15 @@ class QMixConfig(AlgorithmConfig):
             buffer_episodes: Episodes kept for replay. More is more varied and older.
             store_buffer_in_checkpoints: Whether a checkpoint holds the replay buffer: a resumed run then continues
                 where it stopped instead of filling a new buffer first, and the checkpoint is larger.
+            replay: `uniform` draws every episode kept equally often; `prioritized` those more often whose TD errors
+                were large when they were last learned from (arXiv 1511.05952). The settings `replay_...` belong to it.
+            replay_alpha: How much TD errors count in the draws. 0 draws uniformly, 1 in proportion to them, which
+                learns from a few episodes very often.
+            replay_beta_initial: How much of the bias of such draws importance weights undo at the start. More is less
+                biased, and learns less from the episodes that are drawn more.
+            replay_beta_final: The same after `replay_beta_timesteps`; 1 undoes all of it.
+            replay_beta_timesteps: Environment steps over which it moves linearly from one to the other; give the run's.
+            replay_epsilon: Added to every episode's mean absolute TD error. Larger keeps in play what has been learned.
             learning_starts_episodes: Episodes sampled before the first update (at least a batch).
             target_update_episodes: Episodes between hard updates of the target network. Fewer follow faster, more
                 hold the targets still.
@@ -318,6 +343,7 @@ class QMixConfig(AlgorithmConfig):
                 f"({self.train_batch_size})"
             )
         check_bool("store_buffer_in_checkpoints", self.store_buffer_in_checkpoints)
+        self._check_replay()
         check_number("learning_starts_episodes", self.learning_starts_episodes, low=0, integer=True)
         if self.learning_starts_episodes > self.buffer_episodes:
             raise ConfigError(
@@ -331,6 +357,19 @@ class QMixConfig(AlgorithmConfig):
         check_number("epsilon_initial", self.epsilon_initial, low=0.0, high=1.0)
         check_number("epsilon_final", self.epsilon_final, low=0.0, high=1.0)
         check_number("epsilon_timesteps", self.epsilon_timesteps, low=0, integer=True)
+
+    def _check_replay(self) -> None:
+        check_choice("replay", self.replay, REPLAYS)
+        for key in ("replay_alpha", "replay_beta_initial", "replay_beta_final"):
+            check_number(key, getattr(self, key), low=0.0, high=1.0)
+        check_number("replay_beta_timesteps", self.replay_beta_timesteps, low=0, integer=True)
+        check_number("replay_epsilon", self.replay_epsilon, above=0.0)
+        for key in REPLAY_KEYS if self.replay == "uniform" else ():
+            if self.is_given(key):
+                raise ConfigError(
+                    f"{key}: got {getattr(self, key)!r} with replay 'uniform', expected replay 'prioritized': "
+                    "it has no effect on uniform draws"
+                )
 
     def _check_network(self) -> None:
         check_choice("layer", self.layer, (type(self)().layer,))  # an algorithm of another layer has another class
