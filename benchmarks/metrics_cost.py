@@ -22,7 +22,7 @@ def learner() -> tuple[K24QMixTorchPolicy, EpisodeBatch]:
     """Returns a policy with the default settings and a batch for it."""
     policy = make_policy("K24QMix", Sizes())
     assert isinstance(policy, K24QMixTorchPolicy)
-    return policy, filled_buffer(policy, Sizes()).sample(BATCH_EPISODES)
+    return policy, filled_buffer(policy, Sizes()).sample(BATCH_EPISODES).episodes
 
 
 def measure() -> dict[str, float]:

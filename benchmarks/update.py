@@ -35,7 +35,7 @@ class Learner:
     def __init__(self, algorithm: str, sizes: Sizes) -> None:
         self.policy: QMixTorchPolicy = make_policy(algorithm, sizes)
         self.buffer: EpisodeReplayBuffer = filled_buffer(self.policy, sizes)
-        self._episodes = self.buffer.sample(BATCH_EPISODES)
+        self._episodes = self.buffer.sample(BATCH_EPISODES).episodes
 
     def update(self) -> None:
         """Makes one update from the batch at hand."""
@@ -50,7 +50,7 @@ class Learner:
             times[part] = (time.perf_counter() - start) * 1e3
             start = time.perf_counter()
 
-        self._episodes = self.buffer.sample(BATCH_EPISODES)
+        self._episodes = self.buffer.sample(BATCH_EPISODES).episodes
         passed("draw a batch (not in the update)")
         batch = policy.train_batch(self._episodes)
         passed("batch to tensors")
@@ -123,7 +123,7 @@ def floor_name(precision: str) -> str:
 
 def plain_sizes(learner: Learner, options: BenchOptions) -> PlainSizes:
     """Returns the sizes of the plain update, those of ours."""
-    episodes, config = learner.buffer.sample(1), learner.policy.config
+    episodes, config = learner.buffer.sample(1).episodes, learner.policy.config
     return PlainSizes(
         agents=options.agents,
         obs_dim=episodes.obs.shape[-1],

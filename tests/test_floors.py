@@ -47,14 +47,45 @@ def test_the_ground_floors_import_only_what_they_may(floor: str) -> None:
     assert not any("envs" in name for path in files("sparsity") for name in imports(path))
 
 
-def test_sparsity_works_where_ray_is_not_installed() -> None:
-    program = (
-        "import sys; sys.modules['ray'] = None\n"
+def run_without(program: str, *missing: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a Python that has none of the `missing` packages."""
+    hidden = (
+        f"import sys; missing = {missing!r}; sys.modules.update(dict.fromkeys(missing))\n"
         "import importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'ray' else find(name, *rest)\n"
+        "u.find_spec = lambda name, *rest: None if name in missing else find(name, *rest)\n"
+    )
+    return subprocess.run([sys.executable, "-c", hidden + program], capture_output=True, text=True, check=False)
+
+
+def test_sparsity_works_where_ray_is_not_installed() -> None:
+    done = run_without(
         "from k24_rllib.sparsity import SemiStructuredLinear24\n"
         "import torch\n"
-        "print(SemiStructuredLinear24(8, 2, 3)(torch.ones(3, 5, 8)).shape)"
+        "print(SemiStructuredLinear24(8, 2, 3)(torch.ones(3, 5, 8)).shape)",
+        "ray",
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "torch.Size([3, 5, 2])", done.stderr
+
+
+def test_the_loss_works_where_ray_is_not_installed() -> None:
+    done = run_without(
+        "import torch\n"
+        "from k24_rllib.qmix.batch import TrainBatch\n"
+        "from k24_rllib.qmix.loss import TeamValues, qmix_loss\n"
+        "one = torch.ones(1, 1)\n"
+        "batch = TrainBatch(one, one, one, one, one, one.bool(), one.bool(), one)\n"
+        "print(qmix_loss(batch, TeamValues(3 * one[None], one[None]), gamma=0.9).loss.item())",
+        *("ray", "gymnasium", "numpy"),
+    )
+    assert done.stdout.strip() == "4.0", done.stderr
+
+
+def test_the_replay_works_where_neither_ray_nor_torch_is_installed() -> None:
+    done = run_without(
+        "from k24_rllib.qmix import EpisodeBatch, EpisodeReplayBuffer\n"
+        "buffer = EpisodeReplayBuffer(4, seed=0)\n"
+        "buffer.add(EpisodeBatch.empty(3, 2, 1, 1, 1, 1))\n"
+        "print(len(buffer))",
+        *("ray", "torch"),
+    )
+    assert done.stdout.strip() == "3", done.stderr

@@ -20,7 +20,7 @@ from k24_rllib.callbacks import (
 from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
 from k24_rllib.qmix import ALGORITHMS
-from k24_rllib.qmix.policy import TrainBatch
+from k24_rllib.qmix.batch import TrainBatch
 from k24_rllib.settings import choice, flag, fluent, number, whole
 from k24_rllib.sparsity import (
     DIVERSITY_LOSSES,

@@ -1,21 +1,65 @@
-"""QMIX for RLlib: configuration, algorithm, policy, loss, episode buffer and rollout worker. Knows nothing of 2:4."""
+"""QMIX for RLlib: configuration, algorithm, policy, loss, episode buffer and rollout worker. Knows nothing of 2:4.
 
-from k24_rllib.qmix.buffer import EpisodeReplayBuffer
-from k24_rllib.qmix.config import QMixConfig
-from k24_rllib.qmix.episodes import EpisodeBatch
-from k24_rllib.qmix.policy import QMixTorchPolicy
-from k24_rllib.qmix.qmix import QMix
-from k24_rllib.qmix.registry import ALGORITHMS
-from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv, collect_episodes
+Names are imported when they are first asked for, so that `batch` and `loss` (PyTorch alone) and `episodes`, `buffer`
+and `prioritized` (NumPy alone) work where Ray is not installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from k24_rllib.qmix.batch import TrainBatch
+    from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
+    from k24_rllib.qmix.config import QMixConfig
+    from k24_rllib.qmix.episodes import EpisodeBatch
+    from k24_rllib.qmix.loss import LossParts, TeamValues, qmix_loss
+    from k24_rllib.qmix.policy import QMixTorchPolicy
+    from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
+    from k24_rllib.qmix.qmix import QMix
+    from k24_rllib.qmix.registry import ALGORITHMS
+    from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv, collect_episodes
+
+_MODULES = {
+    "ALGORITHMS": "registry",
+    "EpisodeBatch": "episodes",
+    "EpisodeReplayBuffer": "buffer",
+    "LossParts": "loss",
+    "PrioritizedEpisodeReplayBuffer": "prioritized",
+    "QMix": "qmix",
+    "QMixConfig": "config",
+    "QMixRolloutWorker": "rollout",
+    "QMixTorchPolicy": "policy",
+    "ReplaySample": "buffer",
+    "TeamBaseEnv": "rollout",
+    "TeamValues": "loss",
+    "TrainBatch": "batch",
+    "collect_episodes": "rollout",
+    "qmix_loss": "loss",
+}
 
 __all__ = [
     "ALGORITHMS",
     "EpisodeBatch",
     "EpisodeReplayBuffer",
+    "LossParts",
+    "PrioritizedEpisodeReplayBuffer",
     "QMix",
     "QMixConfig",
     "QMixRolloutWorker",
     "QMixTorchPolicy",
+    "ReplaySample",
     "TeamBaseEnv",
+    "TeamValues",
+    "TrainBatch",
     "collect_episodes",
+    "qmix_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # so that it is looked up once
+    return value

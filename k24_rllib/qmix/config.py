@@ -34,7 +34,7 @@ _OLD_SWITCHES: dict[str, tuple[str, dict[bool, str | None]]] = {
 """Switches of before agents and layers had names, and what they mean today; files and checkpoints have them."""
 
 REPLAYS = ("uniform", "prioritized")
-"""How the replay buffer draws episodes."""
+REPLAY_KEYS = ("replay_alpha", "replay_beta_initial", "replay_beta_final", "replay_beta_timesteps", "replay_epsilon")
 
 
 def check_lr(key: str, lr: Any) -> None:
@@ -156,6 +156,38 @@ class QMixConfig(Declared, AlgorithmConfig):
         False,
         "Whether a checkpoint holds the replay buffer: a resumed run then continues where it stopped instead of "
         "filling a new buffer first, and the checkpoint is larger.",
+    )
+    # Prioritised replay (arXiv 1511.05952, table 3, proportional); the paper's beta also ends at 1 with its run.
+    replay: str = choice(
+        "uniform",
+        REPLAYS,
+        "How episodes are drawn: uniform draws every episode kept equally often; prioritized those more often whose TD "
+        "errors were large when they were last learned from (arXiv 1511.05952).",
+    )
+    replay_alpha: float = number(
+        0.6,
+        "How much TD errors count in prioritized draws. 0 draws uniformly, 1 in proportion to them, which learns from a "
+        "few episodes very often.",
+        low=0.0,
+        high=1.0,
+    )
+    replay_beta_initial: float = number(
+        0.4,
+        "How much of the bias of prioritized draws importance weights undo at the start. More is less biased, and learns "
+        "less from the episodes that are drawn more.",
+        low=0.0,
+        high=1.0,
+    )
+    replay_beta_final: float = number(
+        1.0, "The same after replay_beta_timesteps; 1 undoes all of it.", low=0.0, high=1.0
+    )
+    replay_beta_timesteps: int = whole(
+        1_000_000, "Environment steps over which it moves linearly from one to the other; give the run's."
+    )
+    replay_epsilon: float = number(
+        1e-3,
+        "Added to every episode's mean absolute TD error as its priority. Larger keeps in play what has been learned.",
+        above=0.0,
     )
 
     # --- exploration
@@ -415,6 +447,7 @@ class QMixConfig(Declared, AlgorithmConfig):
         """Checks all values; `ConfigError` names the first that cannot work, or two that contradict each other."""
         self.check_settings()
         self._check_learning()
+        self._check_replay()
         self._check_model()
         self._check_workers()
         self._compose()
@@ -431,6 +464,14 @@ class QMixConfig(Declared, AlgorithmConfig):
                 f"learning_starts_episodes: got {self.learning_starts_episodes} with buffer_episodes "
                 f"{self.buffer_episodes}, expected at most as many: the buffer never holds more"
             )
+
+    def _check_replay(self) -> None:
+        for key in REPLAY_KEYS if self.replay == "uniform" else ():
+            if getattr(self, key) != self.settings()[key].default:
+                raise ConfigError(
+                    f"{key}: got {getattr(self, key)!r} with replay 'uniform', expected replay 'prioritized': "
+                    "it has no effect on uniform draws"
+                )
 
     def _check_model(self) -> None:
         model = self.model.get("custom_model")

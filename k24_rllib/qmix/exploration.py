@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from k24_rllib.qmix.loss import greedy_actions
+from k24_rllib.qmix.schedules import linear
 
 
 def epsilon_at(step: int, initial: float, final: float, duration: int) -> float:
@@ -19,9 +20,7 @@ def epsilon_at(step: int, initial: float, final: float, duration: int) -> float:
         final: Epsilon from `duration` on; what stays keeps trying other actions.
         duration: Environment steps of the fall; a longer one explores for longer.
     """
-    if duration <= 0:
-        return final
-    return initial + (final - initial) * min(step / duration, 1.0)
+    return linear(step, initial, final, duration)
 
 
 def epsilon_greedy(q: Tensor, available: Tensor, epsilon: float, generator: torch.Generator | None = None) -> Tensor:

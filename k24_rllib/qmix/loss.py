@@ -1,4 +1,6 @@
-"""The TD loss of QMIX as pure functions of tensors.
+"""The TD loss of QMIX as pure functions of tensors: they need PyTorch and nothing else.
+
+`qmix_loss` is the whole of it; the others are its steps, and what is read from its parts.
 
 Shapes, time-major: `T` steps, `B` episodes, `N` agents, `U` actions, `K` values per step (1 with a joint value,
 `N` for independent learners).
@@ -6,8 +8,90 @@ Shapes, time-major: `T` steps, `B` episodes, `N` agents, `U` actions, `K` values
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from k24_rllib.qmix.batch import TrainBatch
+
+
+@dataclass(frozen=True, slots=True)
+class TeamValues:
+    """What both networks make of a batch, after mixing."""
+
+    chosen: Tensor  # [T, B, K], the online network's values of the actions taken, with gradient
+    next_values: Tensor  # [T, B, K], the target network's values of the next step's best actions, without
+
+
+@dataclass(frozen=True, slots=True)
+class LossParts:
+    """A loss and what it was made of."""
+
+    loss: Tensor  # scalar, with gradient
+    td_errors: Tensor  # [T, B, K], chosen - targets, detached; of no meaning in padding
+    targets: Tensor  # [T, B, K], detached; of no meaning in padding
+
+
+def qmix_loss(batch: TrainBatch, values: TeamValues, *, gamma: float, td_lambda: float = 0.0) -> LossParts:
+    """Returns the mean squared TD error over real steps, `L = mean((Q - y)^2)` (QMIX, arXiv 1803.11485, equation 6).
+
+    With `batch.importance`, each episode's squared errors count by its weight, which makes up for how often it is drawn
+    (prioritised replay, Schaul et al. 2016, arXiv 1511.05952, section 3.4). The errors are still divided by the number
+    of real steps and not by the weights' sum: smaller weights make smaller steps, as in the paper.
+
+    Args:
+        batch: Rewards, ends and real steps, and importance weights if there are any.
+        values: The networks' values. For double Q-learning (arXiv 1509.06461) the online network chooses the next
+            step's actions and the target network values them.
+        gamma: Discount; nearer 1 looks further ahead.
+        td_lambda: Lambda of the targets, see `td_targets`.
+
+    Returns:
+        The loss, the TD errors, one for each step, or for each step and agent where the mixer keeps agents apart
+        (`K = N`), and the targets.
+    """
+    targets = td_targets(batch.rewards, batch.terminated, values.next_values, gamma, batch.valid, td_lambda).detach()
+    errors = values.chosen - targets
+    squared = errors.square()
+    if batch.importance is not None:
+        squared = squared * batch.importance.unsqueeze(-1)  # [T, B, K] * [B, 1]
+    return LossParts(loss=masked_mean(squared, batch.valid), td_errors=errors.detach(), targets=targets)
+
+
+@torch.no_grad()
+def episode_priorities(td_errors: Tensor, valid: Tensor) -> Tensor:
+    """Returns how much each episode has left to teach, `[B]`: its mean absolute TD error.
+
+    Prioritised replay's proportional priority (Schaul et al. 2016, section 3.3) is of single transitions. Recurrent
+    agents learn from whole episodes, so here it is the mean over an episode's real steps and its values of a step: a
+    long episode does not count for more than a short one.
+
+    Args:
+        td_errors: `[T, B, K]`.
+        valid: `[T, B]` bool, steps that were taken.
+    """
+    weight = valid.to(td_errors.dtype)
+    total = (td_errors.abs().mean(-1) * weight).sum(0)  # [B]
+    return total / weight.sum(0).clamp_min(1.0)
+
+
+@torch.no_grad()
+def loss_metrics(parts: LossParts, values: TeamValues, valid: Tensor) -> dict[str, Tensor]:
+    """Returns what a run reports of an update's values, as 0-dimensional tensors (docs/metrics.md explains each).
+
+    Args:
+        parts: What `qmix_loss` returned.
+        values: The values it was given.
+        valid: `[T, B]` bool, steps that were taken.
+    """
+    return {
+        "td_error_abs": masked_mean(parts.td_errors.abs(), valid),
+        "q_taken_mean": masked_mean(values.chosen, valid),
+        "target_mean": masked_mean(parts.targets, valid),
+    }
 
 
 def greedy_actions(q: Tensor, available: Tensor) -> Tensor:
@@ -66,14 +150,3 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Returns the mean of `values [T, B, K]` over the real steps, `valid [T, B]`."""
     weight = valid.to(values.dtype).unsqueeze(-1)
     return (values * weight).sum() / (weight.sum() * values.shape[-1]).clamp_min(1.0)
-
-
-def td_loss(chosen: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared TD error over real steps (QMIX, arXiv 1803.11485, equation 6).
-
-    Args:
-        chosen: `[T, B, K]`, with gradient.
-        targets: `[T, B, K]`, held constant.
-        valid: `[T, B]` bool; padding does not count.
-    """
-    return masked_mean((chosen - targets.detach()).square(), valid)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.models import ModelCatalog
 from ray.rllib.policy.torch_mixins import LearningRateSchedule
 from ray.rllib.policy.torch_policy_v2 import TorchPolicyV2
@@ -21,25 +23,19 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor, nn
 
 from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamRNNModel, register_models
+from k24_rllib.qmix.batch import TrainBatch
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
-from k24_rllib.qmix.loss import chosen_values, greedy_actions, masked_mean, td_loss, td_targets
+from k24_rllib.qmix.loss import (
+    TeamValues,
+    chosen_values,
+    episode_priorities,
+    greedy_actions,
+    loss_metrics,
+    qmix_loss,
+)
 from k24_rllib.qmix.standardise import RunningMoments
 from k24_rllib.sparsity.storage import FLOAT_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class TrainBatch:
-    """A batch of episodes as the learner's tensors, time-major."""
-
-    inputs: Tensor  # [N, T+1, B, I], the agents' inputs
-    state: Tensor  # [T+1, B, S]
-    available: Tensor  # [T+1, B, N, U]
-    actions: Tensor  # [T, B, N]
-    rewards: Tensor  # [T, B], standardised where that is on
-    terminated: Tensor  # [T, B]
-    valid: Tensor  # [T, B], steps that were taken
-    observed: Tensor  # [T+1, B], observations that are not padding
 
 
 class TargetFollower:
@@ -203,33 +199,32 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         chosen = chosen_values(q.float().permute(1, 2, 0, 3)[1:], best)
         return self.joint_values(self.target_model, chosen, batch.state[1:])
 
+    def team_values(self, model: TeamRNNModel, batch: TrainBatch, weights: AgentWeights) -> TeamValues:
+        """Returns what the TD loss compares: both networks' values, after mixing."""
+        online_q = self.online_values(batch, weights)
+        chosen_q = chosen_values(online_q[:-1], batch.actions)
+        chosen = self.joint_values(model, chosen_q, batch.state[:-1])
+        return TeamValues(chosen=chosen, next_values=self.target_values(batch, online_q))
+
     def loss(self, model: TeamRNNModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
         """Returns the loss of a batch; its parts are left in `self.stats` as tensors, unread."""
         weights = model.agent.agent_weights(explore=True)  # masks drawn anew, once per update
-        online_q = self.online_values(train_batch, weights)
-        chosen_q = chosen_values(online_q[:-1], train_batch.actions)
-        chosen = self.joint_values(model, chosen_q, train_batch.state[:-1])
-        targets = td_targets(
-            train_batch.rewards,
-            train_batch.terminated,
-            self.target_values(train_batch, online_q),
-            self.config["gamma"],
-            train_batch.valid,
-            self.config["td_lambda"],
-        )
-        loss_td = td_loss(chosen, targets, train_batch.valid)
-        auxiliary, auxiliary_stats = self.auxiliary_loss(loss_td, weights)
-        total = loss_td if auxiliary is None else loss_td + auxiliary
-        with torch.no_grad():
-            self.stats: dict[str, Tensor] = {
-                "loss": total.detach(),
-                "loss_td": loss_td.detach(),
-                "td_error_abs": masked_mean((chosen - targets).abs(), train_batch.valid),
-                "q_taken_mean": masked_mean(chosen, train_batch.valid),
-                "target_mean": masked_mean(targets, train_batch.valid),
-                **auxiliary_stats,
-            }
+        values = self.team_values(model, train_batch, weights)
+        parts = qmix_loss(train_batch, values, gamma=self.config["gamma"], td_lambda=self.config["td_lambda"])
+        auxiliary, auxiliary_stats = self.auxiliary_loss(parts.loss, weights)
+        total = parts.loss if auxiliary is None else parts.loss + auxiliary
+        self._last_errors = parts.td_errors, train_batch.valid
+        self.stats: dict[str, Tensor] = {
+            "loss": total.detach(),
+            "loss_td": parts.loss.detach(),
+            **loss_metrics(parts, values, train_batch.valid),
+            **auxiliary_stats,
+        }
         return total
+
+    def last_priorities(self) -> Tensor:
+        """Returns each episode's mean absolute TD error in the last update, `[B]` on the learner's device, unread."""
+        return episode_priorities(*self._last_errors)
 
     def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Returns what to add to the TD loss (None for nothing) and metrics of it; subclasses override this.
@@ -240,8 +235,15 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         """
         return None, {}
 
-    def learn_on_batch(self, postprocessed_batch: EpisodeBatch) -> dict[str, Any]:
+    def learn_on_batch(
+        self, postprocessed_batch: EpisodeBatch, *, importance: NDArray[np.float32] | None = None
+    ) -> dict[str, Any]:
         """Makes one gradient update from whole episodes.
+
+        Args:
+            postprocessed_batch: The episodes, `B` of them; callbacks get them as they are.
+            importance: `[B]`, the weight of each episode's squared TD errors in the loss, where the replay draws some
+                more often than others (`ReplaySample.weights`); None weights all alike.
 
         Returns:
             Metrics as 0-dimensional tensors on the learner's device: reading one waits for the device, so read what
@@ -250,7 +252,10 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         self.model.train()
         callback_stats: dict[str, Any] = {}
         self.callbacks.on_learn_on_batch(policy=self, train_batch=postprocessed_batch, result=callback_stats)
-        loss = self.loss(self.model, self.dist_class, self.train_batch(postprocessed_batch))
+        batch = self.train_batch(postprocessed_batch)
+        if importance is not None:
+            batch = replace(batch, importance=torch.from_numpy(importance).to(self.device, non_blocking=True))
+        loss = self.loss(self.model, self.dist_class, batch)
         (optimizer,) = self._optimizers
         for parameter in self._parameters:
             parameter.grad = None

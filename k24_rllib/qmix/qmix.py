@@ -26,10 +26,11 @@ from torch import Tensor
 
 from k24_rllib.checks import check_number
 from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
-from k24_rllib.qmix.buffer import EpisodeReplayBuffer
+from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.policy import QMixTorchPolicy
+from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
 from k24_rllib.qmix.registry import ALGORITHMS
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
@@ -84,7 +85,17 @@ class QMix(Algorithm):
         keep_freed_memory()
 
     def _create_local_replay_buffer_if_necessary(self, config: QMixConfig) -> EpisodeReplayBuffer:
-        return EpisodeReplayBuffer(config.buffer_episodes, config.seed)
+        if config.replay == "uniform":
+            return EpisodeReplayBuffer(config.buffer_episodes, config.seed)
+        return PrioritizedEpisodeReplayBuffer(
+            config.buffer_episodes,
+            config.seed,
+            alpha=config.replay_alpha,
+            beta_initial=config.replay_beta_initial,
+            beta_final=config.replay_beta_final,
+            beta_timesteps=config.replay_beta_timesteps,
+            epsilon=config.replay_epsilon,
+        )
 
     @property
     def policy(self) -> QMixTorchPolicy:
@@ -170,17 +181,26 @@ class QMix(Algorithm):
         if len(buffer) < max(config.train_batch_size, config.learning_starts_episodes):
             return
         self.env_runner.set_global_vars(self._global_vars())
+        buffer.anneal(self._counters[NUM_ENV_STEPS_SAMPLED])
         self._counters[UPDATES_OWED] += new_episodes * config.updates_per_episode
         while self._counters[UPDATES_OWED] >= 1:
             self._counters[UPDATES_OWED] -= 1
-            batch = buffer.sample(config.train_batch_size)
-            self._last_update = self.policy.learn_on_batch(batch)
+            sample = buffer.sample(config.train_batch_size)
+            self._last_update = self.policy.learn_on_batch(sample.episodes, importance=sample.weights)
+            if sample.weights is not None:
+                self._feed_back(sample, sample.weights)
             self._counters[NUM_UPDATES] += 1
-            self._counters[NUM_ENV_STEPS_TRAINED] += batch.env_steps()
-            self._counters[NUM_AGENT_STEPS_TRAINED] += batch.agent_steps()
+            self._counters[NUM_ENV_STEPS_TRAINED] += sample.episodes.env_steps()
+            self._counters[NUM_AGENT_STEPS_TRAINED] += sample.episodes.agent_steps()
             if config.target_update_tau is not None:
                 self.policy.update_target(config.target_update_tau)
         self._follow_hard()
+
+    def _feed_back(self, sample: ReplaySample, weights: NDArray[np.float32]) -> None:
+        """Gives the prioritised replay the TD errors of the update just made; waits for the learner's device."""
+        buffer: PrioritizedEpisodeReplayBuffer = self.local_replay_buffer
+        buffer.update_priorities(sample.indices, self.policy.last_priorities().cpu().numpy())
+        self._last_update |= {"replay_beta": buffer.beta, "importance_mean": float(weights.mean())}
 
     def _follow_hard(self) -> None:
         """Copies the online network into the target network once enough episodes have passed."""

@@ -138,7 +138,7 @@ def test_saved_and_restored_acts_the_same_and_goes_on_the_same(small, tmp_path: 
     assert restored.iteration == algo.iteration
     assert restored.policy.epsilon() == algo.policy.epsilon()
 
-    batch = algo.local_replay_buffer.sample(4)
+    batch = algo.local_replay_buffer.sample(4).episodes
     for both in (algo, restored):
         torch.manual_seed(3)
         both.policy.learn_on_batch(batch)
@@ -175,7 +175,7 @@ def test_weights_and_temperature_reach_remote_workers(small) -> None:
 def test_remote_workers_play_different_episodes(small) -> None:
     algo = small(QMixConfig()).env_runners(num_env_runners=2).build_algo()
     algo.training_step()
-    batch = algo.local_replay_buffer.sample(8)
+    batch = algo.local_replay_buffer.sample(8).episodes
     assert len({episode.tobytes() for episode in batch.obs[:, 0]}) == 8
     algo.stop()
 

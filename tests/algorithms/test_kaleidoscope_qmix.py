@@ -47,7 +47,7 @@ def test_a_checkpoint_restores_everything(small, tmp_path: Path) -> None:
     algo.save_to_path(tmp_path / "checkpoint")
     restored = KaleidoscopeQMix.from_checkpoint(str(tmp_path / "checkpoint"))
     assert restored.policy.record.resets_total == 3
-    batch = algo.local_replay_buffer.sample(4)
+    batch = algo.local_replay_buffer.sample(4).episodes
     for both in (algo, restored):
         both.policy.global_timestep = 160  # with a reset
         both.policy.learn_on_batch(batch)

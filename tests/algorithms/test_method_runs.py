@@ -96,7 +96,7 @@ def test_frozen_masks_reach_workers_and_survive_a_checkpoint(small, tmp_path: Pa
     restored = Algorithm.from_checkpoint(algo.save_to_path(tmp_path / "checkpoint"))
     assert_same(networks(algo), networks(restored))
     assert_same(ours, restored.env_runner_group.foreach_env_runner(weights)[1])
-    batch = algo.local_replay_buffer.sample(4)
+    batch = algo.local_replay_buffer.sample(4).episodes
     for both in (algo, restored):
         torch.manual_seed(3)
         both.policy.learn_on_batch(batch)
