@@ -102,7 +102,7 @@ class KaleidoscopeQMixTorchPolicy(MaskedQMixTorchPolicy):
 
     def masked_layers(self) -> list[KaleidoscopeLinear]:
         """Returns the learner's masked layers, from input to output."""
-        return self.model.agent.kaleidoscope_layers()
+        return self.model.agent.layers_of(KaleidoscopeLinear)
 
     def reset_generator(self) -> torch.Generator | None:
         """Returns what the next reset draws from, made of the run's seed and the resets so far."""

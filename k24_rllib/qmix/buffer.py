@@ -68,7 +68,7 @@ class EpisodeReplayBuffer:
         """Takes over what `get_state` returned."""
         self._storage, self._next, self._size = None, 0, 0
         if state["episodes"] is not None:
-            self.add(EpisodeBatch(**state["episodes"]))
+            self.add(EpisodeBatch.from_arrays(state["episodes"]))
         self._next = state["next"]
         self._rng.bit_generator.state = state["rng"]
 
