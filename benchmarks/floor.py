@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.team import BATCH_EPISODES, EPISODE_STEPS
 from k24_rllib.kernels import matmul_precision
-from k24_rllib.models import TeamRNNModel
+from k24_rllib.models import GRUAgent, TeamModel
 from k24_rllib.models.gru import GRU
 
 Product = tuple[Tensor, Tensor, Tensor]
@@ -32,7 +32,7 @@ class Floor:
             over all rows; or one for each agent as in K-2:4, where it is a batched product of as many operations.
     """
 
-    def __init__(self, model: TeamRNNModel, owners: int = 1) -> None:
+    def __init__(self, model: TeamModel, owners: int = 1) -> None:
         torch.manual_seed(0)
         self._owners = owners
         self._rows = model.num_agents * BATCH_EPISODES
@@ -60,9 +60,10 @@ class Floor:
         """Returns the floating point operations, a multiplication and an addition for each pair of numbers."""
         return sum(2 * result.numel() * left.shape[-1] for left, _, result in self.products)
 
-    def _agent_products(self, model: TeamRNNModel) -> tuple[list[Product], list[Product]]:
+    def _agent_products(self, model: TeamModel) -> tuple[list[Product], list[Product]]:
         agent = model.agent
-        assert isinstance(agent.middle, GRU), "the floor is that of recurrent agents"
+        assert isinstance(agent, GRUAgent), "the floor is that of recurrent agents"
+        assert isinstance(agent.middle, GRU), "the floor is that of a GRU that all share"
         before, *after = agent.layers()
         rows = (EPISODE_STEPS + 1) * self._rows  # values of the last observation too: the target bootstraps from it
         first = self._layer(rows, before.weight, learns_input=False)
@@ -74,7 +75,7 @@ class Floor:
             [product for _, backward in reversed(passes) for product in backward],
         )
 
-    def _mixer_products(self, model: TeamRNNModel) -> tuple[list[Product], list[Product]]:
+    def _mixer_products(self, model: TeamModel) -> tuple[list[Product], list[Product]]:
         """Returns the products of the hypernetworks; the first one's inputs are states, which need no gradient."""
         layers = [layer for layer in model.mixer.modules() if isinstance(layer, nn.Linear)]
         rows = EPISODE_STEPS * BATCH_EPISODES

@@ -79,10 +79,11 @@ class RolloutParts:
         self._model = policy.model
         self._env = make_copies(sizes, copies)
         first = self._env.reset(seed=0)
+        self._mask_ids = first.mask_ids
         self._obs, self._available = torch.from_numpy(first.obs), torch.from_numpy(first.avail_actions)
         self._actions = torch.zeros(self._available.shape[:-1], dtype=torch.int64)  # [E, N]
         with torch.no_grad():
-            self._weights = self._model.agent.agent_weights(explore=True)
+            self._weights = self._model.agent.weights(explore=True)
         self._q = torch.rand(self._available.shape)  # [E, N, U]
 
     def works(self) -> dict[str, Callable[[], object]]:
@@ -107,10 +108,11 @@ class RolloutParts:
 
     @torch.no_grad()
     def _forward(self) -> None:
-        hidden = self._model.agent.initial_hidden(len(self._obs))
+        groups = self._model.groups(self._mask_ids)
+        hidden = self._model.initial_hidden(groups)
         for _ in range(EPISODE_STEPS):
             inputs = self._model.agent_inputs(self._obs, self._actions).unsqueeze(1)  # [N, 1, E, I]
-            _, hidden = self._model.agent.unroll(inputs, hidden, self._weights)
+            _, hidden = self._model.unroll(inputs, hidden, self._weights, groups)
 
     @torch.no_grad()
     def _choose(self) -> None:
@@ -120,4 +122,4 @@ class RolloutParts:
 
     @torch.no_grad()
     def _make_weights(self) -> None:
-        self._model.agent.agent_weights(explore=True)
+        self._model.agent.weights(explore=True)

@@ -54,7 +54,7 @@ class Learner:
         passed("draw a batch (not in the update)")
         batch = policy.train_batch(self._episodes)
         passed("batch to tensors")
-        weights = policy.model.agent.agent_weights(explore=True)
+        weights = policy.model.agent.weights(explore=True)
         passed("of it: weights of all agents")
         online_q = policy.online_values(batch, weights)
         passed("of it: online network")

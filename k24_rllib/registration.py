@@ -13,10 +13,10 @@ from torch import nn
 
 from k24_rllib import algorithms, envs  # noqa: F401  (registers the package's algorithms)
 from k24_rllib.envs import TeamEnvFactory, team_env_factory, team_env_names
-from k24_rllib.models import AGENTS, LAYERS, MIXERS, Agent, register_models
+from k24_rllib.models import AGENTS, MIXERS, Agent, register_models
 from k24_rllib.qmix import ALGORITHMS, QMix
 from k24_rllib.qmix.rollout import register_rllib_env
-from k24_rllib.sparsity import MaskedLayer
+from k24_rllib.sparsity import LAYERS, MaskedLayer
 
 
 def register_all() -> None:

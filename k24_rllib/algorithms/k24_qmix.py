@@ -30,9 +30,13 @@ from k24_rllib.sparsity import (
     REVIVE,
     SAMPLING,
     SCHEDULES,
+    JointPatterns,
     MaskFlipTracker,
+    PatternDraw,
+    PatternWeights,
     SemiStructuredLinear,
     check_estimator,
+    diversity_loss,
     pattern_metrics,
     temperature_at,
 )
@@ -241,16 +245,24 @@ class K24QMixConfig(MaskedQMixConfig):
 
 
 class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
-    """QMIX's policy with the pattern-orthogonality loss (method, module C), and masks that freeze for finetuning."""
+    """QMIX's policy with the pattern-orthogonality loss (method, module C), and masks that freeze for finetuning.
+
+    Attributes:
+        policy_change: How far the team's behaviour moved between the last two updates.
+        last_draws: What the last update drew for each masked layer; None before the first.
+    """
+
+    layer_type = SemiStructuredLinear
 
     def __init__(self, observation_space: Any, action_space: Any, config: dict[str, Any]) -> None:
         super().__init__(observation_space, action_space, config)
         self.policy_change = PolicyChange()
+        self.last_draws: list[PatternDraw | None] | None = None
         self._mask_flips = MaskFlipTracker()
 
     def masked_layers(self) -> list[SemiStructuredLinear]:
         """Returns the learner's masked layers, from input to output."""
-        return self.model.agent.semi_structured_layers()
+        return self.model.agent.layers_of(SemiStructuredLinear)
 
     def steps_to_learn(self) -> float:
         """Returns the environment steps for which masks can still change: until finetuning, or the run's end."""
@@ -270,7 +282,7 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         The target takes over all that decides masks (it would otherwise follow softly, and `alpha` would go on moving
         there), but keeps its own weights and biases.
         """
-        targets = self.target_model.agent.semi_structured_layers()
+        targets = self.target_model.agent.layers_of(SemiStructuredLinear)
         for online, target in zip(self.masked_layers(), targets, strict=True):
             online.freeze_masks()
             own = {"weight": target.weight, "bias": target.bias}
@@ -290,19 +302,28 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         self.policy_change.see(q[:-1], batch.available[:-1], batch.valid)
         return q
 
+    def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Returns the weighted diversity loss and its parts, and keeps what was drawn, for the metrics."""
+        made = zip(self.model.agent.layers(), weights.layers, strict=True)
+        records = [its for layer, its in made if isinstance(layer, SemiStructuredLinear)]
+        self.last_draws = [its.draw if isinstance(its, PatternWeights) else None for its in records]
+        return super().auxiliary_loss(loss_td, weights)
+
     def diversity_loss(self, weights: AgentWeights) -> Tensor | None:
         """Returns the loss named by `diversity`; frozen masks have none."""
-        joint = self.model.agent.joint
-        if joint is None or weights.probs is None:
+        if self.masks_frozen():
             return None
-        return joint.diversity(self.config["diversity"], self.masked_layers(), weights.probs)
+        name, layers, joint = self.config["diversity"], self.masked_layers(), self.model.agent.joint
+        if isinstance(joint, JointPatterns) and weights.probs is not None:
+            return joint.diversity(name, layers, weights.probs)
+        return diversity_loss(name, layers)
 
     def method_metrics(self) -> dict[str, Tensor | float]:
         """Returns the metrics of masks and events as they stand; changes are those since the last call."""
         layers = self.masked_layers()
         return {
             **super().method_metrics(),
-            **pattern_metrics(layers),
+            **pattern_metrics(layers, self.last_draws),
             "mask_flip_rate": self._mask_flips.update(layers),
             "kl_div": self.policy_change.divergence(),
             "finetune_mode": int(self.record.finetuning),

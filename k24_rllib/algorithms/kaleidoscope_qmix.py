@@ -75,9 +75,17 @@ class KaleidoscopeQMixConfig(MaskedQMixConfig):
 class KaleidoscopeQMixTorchPolicy(MaskedQMixTorchPolicy):
     """QMIX's policy with Kaleidoscope's diversity loss."""
 
+    layer_type = KaleidoscopeLinear
+
+    def __init__(self, observation_space: Any, action_space: Any, config: dict[str, Any]) -> None:
+        super().__init__(observation_space, action_space, config)
+        given, expected = config["div_layer_weights"], len(self.masked_layers())
+        if given is not None and len(given) != expected:
+            raise ConfigError(f"div_layer_weights: got {given!r}, expected {expected} numbers, one for each layer")
+
     def masked_layers(self) -> list[KaleidoscopeLinear]:
         """Returns the learner's masked layers, from input to output."""
-        return self.model.agent.kaleidoscope_layers()
+        return self.model.agent.layers_of(KaleidoscopeLinear)
 
     def reset_generator(self) -> torch.Generator | None:
         """Returns what the next reset draws from, made of the run's seed and the resets so far."""

@@ -10,7 +10,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
@@ -100,15 +100,24 @@ class MaskedQMixConfig(QMixConfig):
 class MaskedQMixTorchPolicy(QMixTorchPolicy):
     """QMIX's policy with a diversity loss between mask owners, and what the method's callbacks act on.
 
-    A subclass says which layers are masked (`masked_layers`) and what its diversity loss is (`diversity_loss`).
+    A subclass says which layers it masks (`layer_type`, `masked_layers`) and what its diversity loss is
+    (`diversity_loss`).
 
     Attributes:
+        layer_type: The class of layer that the algorithm's loss and callbacks act on; a user's may be a subclass.
         diversity: The histories behind the diversity loss's weight.
         record: What has happened so far in the run.
     """
 
+    layer_type: ClassVar[type[MaskedLayer]]
+
     def __init__(self, observation_space: Any, action_space: Any, config: dict[str, Any]) -> None:
         super().__init__(observation_space, action_space, config)
+        if not self.masked_layers():
+            raise ConfigError(
+                f"layer: got {config['layer']!r} with an algorithm that learns masks, expected null or a layer that is a "
+                f"{self.layer_type.__name__} (run: QMix takes any)"
+            )
         self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
         self.record = RunRecord()
 

@@ -1,6 +1,6 @@
 """The batched team environment: `E` copies of one environment stepped together, arrays in, arrays out.
 
-Shapes: `E` copies, `N` agents, `O` observation size, `S` state size, `U` actions.
+Shapes: `E` copies, `N` agents, `A` mask owners, `O` observation size, `S` state size, `U` actions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from k24_rllib.checks import ConfigError
 
 TEAM_REWARDS = ("sum", "mean")
 """How the agents' rewards may make the team's."""
@@ -22,7 +24,7 @@ class TeamStep:
     obs: NDArray[np.float32]  # [E, N, O]
     state: NDArray[np.float32]  # [E, S]
     avail_actions: NDArray[np.bool_]  # [E, N, U]
-    mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent
+    mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent, fixed within an episode
     team_reward: NDArray[np.float32]  # [E]
     agent_rewards: NDArray[np.float32]  # [E, N]
     terminated: NDArray[np.bool_]  # [E], ended for good: there is no return to come
@@ -46,7 +48,8 @@ class TeamEnv(ABC):
         obs_dim: `O`, padded to the largest agent's.
         state_dim: `S`.
         num_actions: `U`, padded to the largest agent's.
-        num_mask_owners: Number of mask owners, above every `mask_ids`.
+        num_mask_owners: `A`, number of mask owners: `mask_ids` are 0 to `A - 1`, and may differ between copies and
+            episodes.
         episode_limit: Most steps of an episode.
         agent_names: Names of the agents.
         score_reference: Team returns of a random and of a good scripted policy, the 0 and 1 of the score; None if
@@ -101,6 +104,39 @@ class TeamEnv(ABC):
             raise ValueError(
                 f"actions: copy {copy}, agent {agent}: got {actions[copy, agent]}, expected one of {options}"
             )
+
+    def check_mask_ids(self, mask_ids: NDArray[np.int64]) -> None:
+        """Checks the mask owners `[E, N]` that a reset gave.
+
+        Raises:
+            ConfigError: naming the type and shape expected, or the copy, agent and owner that cannot be.
+        """
+        expected = (self.num_envs, self.num_agents)
+        if mask_ids.shape != expected or mask_ids.dtype != np.int64:
+            raise ConfigError(f"mask_ids: got {mask_ids.dtype} {list(mask_ids.shape)}, expected int64 {list(expected)}")
+        outside = (mask_ids < 0) | (mask_ids >= self.num_mask_owners)
+        if outside.any():
+            copy, agent = np.argwhere(outside)[0]
+            raise ConfigError(
+                f"mask_ids: copy {copy}, agent {agent}: got {mask_ids[copy, agent]}, expected 0 to "
+                f"{self.num_mask_owners - 1} (num_mask_owners {self.num_mask_owners})"
+            )
+
+    def check_mask_ids_stay(self, before: NDArray[np.int64], now: NDArray[np.int64]) -> None:
+        """Checks that a step left the mask owners of an episode as they were, both `[E, N]`.
+
+        Raises:
+            ConfigError: naming a copy, agent and owner that changed.
+        """
+        if np.array_equal(before, now):
+            return
+        if before.shape != now.shape:
+            raise ConfigError(f"mask_ids: got shape {list(now.shape)} from a step, expected {list(before.shape)}")
+        copy, agent = np.argwhere(before != now)[0]
+        raise ConfigError(
+            f"mask_ids: copy {copy}, agent {agent}: got {now[copy, agent]} after {before[copy, agent]} in one episode, "
+            "expected the same: mask owners change at a reset alone"
+        )
 
 
 def copy_seeds(seed: int, num_envs: int) -> list[int]:

@@ -1,31 +1,41 @@
 """Agents and mixers as RLlib models, built from the masked layers of `k24_rllib.sparsity`."""
 
-from k24_rllib.models.agent import AgentWeights, TeamAgent, agent_inputs
-from k24_rllib.models.mixers import MIXERS, IndependentMixer, QMixer, VDNMixer, make_mixer
+from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, agent_inputs, through_layers
+from k24_rllib.models.feedforward_agent import FeedforwardAgent
+from k24_rllib.models.gru_agent import GRUAgent
+from k24_rllib.models.mixers import MIXERS, IndependentMixer, QMixer, VDNMixer
+from k24_rllib.models.owners import OwnerGroups
 from k24_rllib.models.team_model import (
-    LAYERS,
     MODEL_NAME,
     UNAVAILABLE,
-    TeamRNNModel,
+    TeamModel,
     layer_factory,
+    make_agent,
+    make_mixer,
     register_models,
     team_observation_space,
 )
 
 __all__ = [
-    "LAYERS",
+    "AGENTS",
     "MIXERS",
     "MODEL_NAME",
     "UNAVAILABLE",
+    "Agent",
     "AgentWeights",
+    "FeedforwardAgent",
+    "GRUAgent",
     "IndependentMixer",
+    "LayerFactory",
+    "OwnerGroups",
     "QMixer",
-    "TeamAgent",
-    "TeamRNNModel",
+    "TeamModel",
     "VDNMixer",
     "agent_inputs",
     "layer_factory",
+    "make_agent",
     "make_mixer",
     "register_models",
     "team_observation_space",
+    "through_layers",
 ]

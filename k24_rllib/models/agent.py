@@ -1,171 +1,139 @@
-"""The agents of a team as one network: 1R3, a masked layer, a GRU and three more masked layers.
+"""What an agent network is to the rest of the package: the action values of all agents of a team, and their weights.
 
-Shapes: `A` mask owners, `N` agents, `B` rows per agent (episodes or environment copies), `T` time steps, `O`
-observation size, `H` hidden size, `U` actions, `I`/`J` in/out features of a layer. Everything inside the network is
-agent-major, `[N, rows, features]`, because each agent multiplies by the weights of its own mask owner.
+Shapes: `A` mask owners, `N` agents, `B` episodes or environment copies, `T` time steps, `R` rows of an owner, `I` input
+size, `M` numbers of memory, `U` actions. Inside an agent everything is owner-major, `[A, T, R, features]`: see
+`owners.py` on which rows an owner has.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from k24_rllib.models.gru import GRU, IndependentGRU
-from k24_rllib.sparsity import (
-    IndependentLinear,
-    JointPatterns,
-    KaleidoscopeLinear,
-    MaskedLayer,
-    SemiStructuredLinear,
-    Storage,
-)
+from k24_rllib.registry import Registry
+from k24_rllib.sparsity import JointWeights, LayerWeights, MaskedLayer, Memory
 
+Layer = TypeVar("Layer", bound=MaskedLayer)
 LayerFactory = Callable[[int, int], MaskedLayer]
 """Makes a layer from its input and output features; the number of mask owners is bound by whoever makes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentWeights:
-    """The weights of all masked layers for one unroll."""
+    """The weights of all masked layers for one unroll, and what they were drawn from."""
 
-    layers: list[Tensor]  # [N, J, I] each, from input to output
-    probs: Tensor | None = None  # [P, A, K], what 2:4 masks were drawn from, with gradient; see `JointPatterns`
+    layers: list[LayerWeights]  # from input to output
+    probs: Tensor | None = None  # of all masks together, with gradient, where one pass made them; see `JointWeights`
 
 
-class TeamAgent(nn.Module):
-    """Action values of every agent of a team: `fc1 -> ReLU -> GRU -> fc2 -> ReLU -> fc3 -> ReLU -> fc4`.
+class Agent(nn.Module, ABC):
+    """A network with masked layers that gives action values to the rows of each mask owner.
 
-    The architecture is 1R3 of Kaleidoscope (arXiv 2410.08540): one layer before the recurrent cell, three after it.
-    The GRU is dense and shared by all owners, unless layers share nothing either (`IndependentLinear`): then each owner
-    has one of its own. With `recurrent=False` another masked layer takes its place.
+    A subclass writes `layers`, `initial_hidden` and `unroll`, and nobody else knows what it is made of. Its constructor
+    is a factory `(input_dim, num_actions, num_owners, make_layer, *, options)`: `make_layer(in_features, out_features)`
+    makes a masked layer, and options have defaults. The two here are `GRUAgent` and `FeedforwardAgent`.
 
     Args:
-        input_dim: `I` of the first layer: observation, agent id and last action, whichever are on.
-        num_actions: `U`.
-        mask_ids: Mask owner of each agent, `N` numbers below the owners' number; several agents may share an owner.
-        make_layer: Makes each fully connected layer; see `LayerFactory`.
-        hidden_dim: `H`; more hidden units represent more and cost quadratically more.
-        recurrent: Whether agents remember (needed as soon as one observation does not tell everything).
-        compiled: Whether compiled kernels may compute the recurrence, see `GRU`.
+        num_owners: `A`.
     """
 
-    mask_ids: Tensor
-
-    def __init__(
-        self,
-        input_dim: int,
-        num_actions: int,
-        mask_ids: Sequence[int],
-        make_layer: LayerFactory,
-        hidden_dim: int = 64,
-        recurrent: bool = True,
-        compiled: bool = True,
-    ) -> None:
+    def __init__(self, num_owners: int) -> None:
         super().__init__()
-        self.num_actions = num_actions
-        self.num_agents = len(mask_ids)
-        self.hidden_dim = hidden_dim
-        self.recurrent = recurrent
-        owners = torch.as_tensor(mask_ids, dtype=torch.int64)
-        self._one_owner_each = bool(torch.equal(owners, torch.arange(int(owners.max()) + 1)))
-        self.register_buffer("mask_ids", owners, persistent=False)
-        self.fc1 = make_layer(input_dim, hidden_dim)
-        self.middle: GRU | IndependentGRU | MaskedLayer
-        if not recurrent:
-            self.middle = make_layer(hidden_dim, hidden_dim)
-        elif isinstance(self.fc1, IndependentLinear):
-            self.middle = IndependentGRU(hidden_dim, hidden_dim, owners.tolist(), compiled)
-        else:
-            self.middle = GRU(hidden_dim, hidden_dim, compiled)
-        self.fc2 = make_layer(hidden_dim, hidden_dim)
-        self.fc3 = make_layer(hidden_dim, hidden_dim)
-        self.fc4 = make_layer(hidden_dim, num_actions)
-        self.joint = JointPatterns(masked) if (masked := self.semi_structured_layers()) else None
+        self.num_owners = num_owners
+        self._joint: JointWeights | None = None
+        self._asked_for_joint = False
 
+    @abstractmethod
     def layers(self) -> list[MaskedLayer]:
         """Returns the layers that owners mask, from input to output."""
-        middle = [self.middle] if isinstance(self.middle, MaskedLayer) else []
-        return [self.fc1, *middle, self.fc2, self.fc3, self.fc4]
 
-    def semi_structured_layers(self) -> list[SemiStructuredLinear]:
-        """Returns the 2:4 layers, from input to output: all of `layers()` or none."""
-        return [layer for layer in self.layers() if isinstance(layer, SemiStructuredLinear)]
+    @abstractmethod
+    def initial_hidden(self, groups: int, rows: int) -> Tensor:
+        """Returns what agents remember before the first step, `[A, R, M]`, the same for every row.
 
-    def kaleidoscope_layers(self) -> list[KaleidoscopeLinear]:
-        """Returns Kaleidoscope's layers, from input to output: all of `layers()` or none."""
-        return [layer for layer in self.layers() if isinstance(layer, KaleidoscopeLinear)]
+        An agent without memory has `M = 0`. One that remembers several things, or something of more dimensions, packs
+        all of it into `M` numbers.
 
-    def storage(self) -> Storage:
-        """Returns what acting needs of all layers and the recurrent cell."""
-        total = Storage.shared(0)
-        for layer in self.layers():
-            total += layer.storage()
-        if isinstance(self.middle, MaskedLayer):
-            return total
-        numbers = sum(parameter.numel() for parameter in self.middle.parameters())
-        if isinstance(self.middle, IndependentGRU):
-            owners = len(self.middle.cells)
-            return total + Storage.owned(numbers // owners, owners)
-        return total + Storage.shared(numbers)
+        Args:
+            groups: `A`, or another number of groups where all owners have the same weights.
+            rows: `R`.
+        """
 
-    def agent_weights(self, explore: bool) -> AgentWeights:
-        """Returns the weights of each layer for each agent: one draw per owner where `explore` is set.
+    @abstractmethod
+    def unroll(
+        self, inputs: Tensor, hidden: Tensor, weights: AgentWeights, track: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Runs over time. No row may depend on another.
+
+        Args:
+            inputs: `[A, T, R, I]`, the rows of each owner.
+            hidden: `[A, R, M]`, what agents remember before the first step.
+            weights: What `weights` returned; entry `i` of its layers goes to layer `i` of `layers()`.
+            track: `[A, T * R]`, 1 for rows that are real and 0 for padding, to be handed to every masked layer; given
+                by the learner alone. See `MaskedLayer.forward`.
+
+        Returns:
+            Action values `[A, T, R, U]` and what agents remember after the last step, `[A, R, M]`.
+        """
+
+    def owned_modules(self) -> list[nn.Module]:
+        """Returns the modules beside masked layers that hold numbers of each owner's own, such as a cell for each."""
+        return []
+
+    @property
+    def tells_owners_apart(self) -> bool:
+        """Whether it matters to which owner a row belongs; it does not where all weights are the same for all."""
+        owned = any(layer.num_distinct > 1 or not layer.shares_weights for layer in self.layers())
+        return owned or bool(self.owned_modules())
+
+    def layers_of(self, kind: type[Layer]) -> list[Layer]:
+        """Returns those of `layers()` that are of a class, from input to output."""
+        return [layer for layer in self.layers() if isinstance(layer, kind)]
+
+    @property
+    def joint(self) -> JointWeights | None:
+        """What makes the weights of all layers in one pass; None where they are of different kinds or have no such."""
+        if not self._asked_for_joint:  # here, as only now a subclass has all of its layers
+            layers = self.layers()
+            kinds = {type(layer) for layer in layers}
+            self._joint = kinds.pop().joint(layers) if len(kinds) == 1 else None
+            self._asked_for_joint = True
+        return self._joint
+
+    def weights(self, explore: bool) -> AgentWeights:
+        """Returns the weights of each layer: one draw of masks per owner where `explore` is set.
 
         Call it once per unroll and hand the result to `unroll`.
         """
-        probs = None
-        masked = self.semi_structured_layers()
-        if self.joint is None or any(layer.frozen for layer in masked):
-            owner_weights = [layer.weights(explore) for layer in self.layers()]
-        else:
-            owner_weights, probs = self.joint.weights(masked, explore)
-        if not self._one_owner_each:
-            owner_weights = [weights.index_select(0, self.mask_ids) for weights in owner_weights]
-        return AgentWeights(owner_weights, probs)
+        layers, joint = self.layers(), self.joint
+        if joint is None:
+            return AgentWeights([layer.make_weights(explore) for layer in layers])
+        return AgentWeights(*joint.make_weights(layers, explore))
 
-    def initial_hidden(self, rows: int) -> Tensor:
-        """Returns the hidden state before the first step, zeros of `[N, B, H]` (`[N, B, 0]` without recurrence)."""
-        size = self.hidden_dim if self.recurrent else 0
-        return self.fc1.bias.new_zeros(self.num_agents, rows, size)
+    def memory(self) -> Memory:
+        """Returns the memory that acting needs: that of masked layers, and every other parameter, shared or owned."""
+        total = Memory.shared(0)
+        for layer in self.layers():
+            total += layer.memory()
+        owned = {p for module in self.owned_modules() for p in module.parameters()}
+        masked = {p for layer in self.layers() for p in layer.parameters()}
+        shared = set(self.parameters()) - owned - masked
+        total += Memory.owned(sum(p.numel() for p in owned) // self.num_owners, self.num_owners)
+        return total + Memory.shared(sum(p.numel() for p in shared))
 
-    def unroll(
-        self, inputs: Tensor, hidden: Tensor, weights: AgentWeights, real: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Runs the agents over time.
 
-        Args:
-            inputs: `[N, T, B, I]`.
-            hidden: `[N, B, H]`, the state before the first step.
-            weights: What `agent_weights` returned.
-            real: `[T, B]` bool, the steps that are not padding, given by the learner alone: the masked layers then
-                follow their inputs' scale (the moving average E of method step A).
-
-        Returns:
-            Action values `[N, T, B, U]` and the last hidden state `[N, B, H]`.
-        """
-        agents, steps, rows, _ = inputs.shape
-        track = None
-        if real is not None:  # as numbers and in one piece, which every layer would otherwise make of it
-            track = real.to(inputs.dtype).reshape(1, -1).expand(agents, -1).contiguous()  # [N, T*B]
-        owners = None if self._one_owner_each else self.mask_ids
-        weight_of = dict(zip(self.layers(), weights.layers, strict=True))
-
-        def apply(layer: MaskedLayer, x: Tensor) -> Tensor:
-            out: Tensor = layer(x, weight_of[layer], track=track, owners=owners)
-            return out
-
-        x = apply(self.fc1, inputs.reshape(agents, steps * rows, -1)).relu_()
-        if isinstance(self.middle, MaskedLayer):
-            x = apply(self.middle, x).relu_()
-        else:
-            states, hidden = self.middle.unroll(x.view(agents, steps, rows, -1), hidden)
-            x = states.reshape(agents, steps * rows, -1)
-        x = apply(self.fc2, x).relu_()
-        x = apply(self.fc3, x).relu_()
-        return apply(self.fc4, x).view(agents, steps, rows, -1), hidden
+def through_layers(
+    layers: Sequence[MaskedLayer], made: Sequence[LayerWeights], x: Tensor, track: Tensor | None
+) -> Tensor:
+    """Returns what layers make of `x [A, rows, I]`, with a ReLU between two of them; `track` as in `Agent.unroll`."""
+    for place, (layer, its) in enumerate(zip(layers, made, strict=True)):
+        x = layer(x if place == 0 else x.relu_(), its, track)
+    return x
 
 
 def agent_inputs(obs: Tensor, last_actions: Tensor | None, *, agent_id: bool, num_actions: int) -> Tensor:
@@ -192,3 +160,7 @@ def agent_inputs(obs: Tensor, last_actions: Tensor | None, *, agent_id: bool, nu
         one_hot = nn.functional.one_hot(last_actions + 1, num_actions + 1)[..., 1:]  # -1 becomes all zeros
         inputs[..., size - num_actions :].copy_(one_hot.movedim(-2, 0))
     return inputs
+
+
+AGENTS = Registry("agent", given=("input_dim", "num_actions", "num_owners", "make_layer"), product=Agent)
+"""Agents' architectures by name."""

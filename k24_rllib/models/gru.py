@@ -5,13 +5,12 @@ gradient at every step. Here whatever does not depend on the step before is done
 is written by hand. The recurrence itself is compiled C where that can be had (`kernels`), and otherwise two
 products and five operations a step. On CUDA cuDNN does all this, so `nn.GRU` runs there.
 
-Shapes: `T` time steps, `R` rows (all agents' episodes), `I` input size, `H` hidden size. Gates lie side by side in
-PyTorch's order: reset, update, new.
+Shapes: `A` mask owners, `T` time steps, `R` rows (of one owner, or of all in the forms without `A`), `I` input size,
+`H` hidden size. Gates lie side by side in PyTorch's order: reset, update, new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from ctypes import CDLL
 from typing import Any, cast
 
@@ -65,22 +64,22 @@ class GRU(nn.GRU):
         return states, states[-1:]
 
     def unroll(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs over time with agents first, as the layers before and after have them.
+        """Runs over time with owners first, as the layers before and after have them.
 
         Args:
-            x: `[N, T, B, I]`.
-            hidden: `[N, B, H]`, as in `forward`.
+            x: `[A, T, R, I]`.
+            hidden: `[A, R, H]`, as in `forward`.
 
         Returns:
-            The states after each step `[N, T, B, H]` and the last of them `[N, B, H]`.
+            The states after each step `[A, T, R, H]` and the last of them `[A, R, H]`.
         """
         library = self._library(x)
         if library is not None:
             return self._compiled_unroll(library, x, hidden)
-        agents, steps, rows, size = x.shape
-        by_time = x.transpose(0, 1).reshape(steps, agents * rows, size)  # [T, N*B, I]
-        states, last = self(by_time, hidden.reshape(1, agents * rows, -1))
-        return states.view(steps, agents, rows, -1).transpose(0, 1), last.view(agents, rows, -1)
+        owners, steps, rows, size = x.shape
+        by_time = x.transpose(0, 1).reshape(steps, owners * rows, size)  # [T, A*R, I]
+        states, last = self(by_time, hidden.reshape(1, owners * rows, -1))
+        return states.view(steps, owners, rows, -1).transpose(0, 1), last.view(owners, rows, -1)
 
     def _library(self, x: Tensor) -> CDLL | None:
         """Returns the compiled kernels, if they may and can do it."""
@@ -103,7 +102,7 @@ def _input_gates(x: Tensor, w_ih: Tensor, b_ih: Tensor) -> Tensor:
 
 
 class _CompiledUnroll(torch.autograd.Function):
-    """The compiled recurrence and its gradient (backpropagation through time, exact); arrays are agent-major."""
+    """The compiled recurrence and its gradient (backpropagation through time, exact); arrays are owner-major."""
 
     @staticmethod
     def forward(
@@ -134,21 +133,19 @@ class IndependentGRU(nn.Module):
     Args:
         input_size: `I`.
         hidden_size: `H`.
-        owners: Mask owner of each agent, `N` numbers.
+        num_owners: `A`.
         compiled: See `GRU`.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, owners: Sequence[int], compiled: bool = True) -> None:
+    def __init__(self, input_size: int, hidden_size: int, num_owners: int, compiled: bool = True) -> None:
         super().__init__()
-        self._owners = tuple(owners)
-        self.cells = nn.ModuleList(GRU(input_size, hidden_size, compiled) for _ in range(max(owners) + 1))
+        self.cells = nn.ModuleList(GRU(input_size, hidden_size, compiled) for _ in range(num_owners))
 
     def unroll(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Runs every agent through its owner's GRU; see `GRU.unroll`."""
+        """Runs the rows of owner `a`, `x[a]` and `hidden[a]`, through cell `a`; see `GRU.unroll`."""
         states, last = [], []
-        for n, owner in enumerate(self._owners):
-            cell = cast(GRU, self.cells[owner])
-            its_states, its_last = cell.unroll(x[n : n + 1], hidden[n : n + 1])
+        for owner, cell in enumerate(self.cells):
+            its_states, its_last = cast(GRU, cell).unroll(x[owner : owner + 1], hidden[owner : owner + 1])
             states.append(its_states)
             last.append(its_last)
         return torch.cat(states), torch.cat(last)

@@ -1,19 +1,21 @@
 """Mixers: from the chosen action values of a team's agents to the values that the TD loss compares.
 
+A mixer is an `nn.Module` made by a factory `(num_agents, state_dim, *, options)`, options having defaults. It maps the
+agents' values `[..., N]` and states `[..., S]` to `[..., K]`.
+
 Shapes: `N` agents, `S` state size, `E` embedding size, `K` values per step (1 for a joint value, `N` for independent
 learners); `...` stands for any leading dimensions, so that all time steps of a batch are mixed at once.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from k24_rllib.checks import check_choice
+from k24_rllib.registry import Registry
 
-MIXERS = ("qmix", "vdn", "independent")
+MIXERS = Registry("mixer", given=("num_agents", "state_dim"), product=nn.Module)
+"""Mixers by name."""
 
 
 class QMixer(nn.Module):
@@ -33,6 +35,7 @@ class QMixer(nn.Module):
         self,
         num_agents: int,
         state_dim: int,
+        *,
         embed_dim: int = 32,
         hypernet_dim: int = 64,
         init_scale: float = 1.0,
@@ -76,6 +79,9 @@ class QMixer(nn.Module):
 class VDNMixer(nn.Module):
     """Value decomposition (arXiv 1706.05296): the joint value is the sum of the agents' values."""
 
+    def __init__(self, num_agents: int, state_dim: int) -> None:
+        super().__init__()
+
     def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
         """Returns `[..., 1]` for `agent_q [..., N]`; the state is not used."""
         return agent_q.sum(-1, keepdim=True)
@@ -84,14 +90,14 @@ class VDNMixer(nn.Module):
 class IndependentMixer(nn.Module):
     """No mixing: each agent's value learns from the team reward on its own."""
 
+    def __init__(self, num_agents: int, state_dim: int) -> None:
+        super().__init__()
+
     def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
         """Returns `agent_q [..., N]` as it is; the state is not used."""
         return agent_q
 
 
-def make_mixer(name: str, num_agents: int, state_dim: int, **options: Any) -> nn.Module:
-    """Makes the mixer called `name`, one of `MIXERS`; `options` are `QMixer`'s."""
-    check_choice("mixer", name, MIXERS)
-    if name == "qmix":
-        return QMixer(num_agents, state_dim, **options)
-    return VDNMixer() if name == "vdn" else IndependentMixer()
+MIXERS.register("qmix", QMixer)
+MIXERS.register("vdn", VDNMixer)
+MIXERS.register("independent", IndependentMixer)

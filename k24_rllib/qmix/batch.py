@@ -7,8 +7,12 @@ agent, `S` state size, `U` actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from k24_rllib.models import OwnerGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,7 @@ class TrainBatch:
     """A batch of episodes as the learner's tensors, time-major."""
 
     inputs: Tensor  # [N, T+1, B, I], the agents' inputs
+    groups: OwnerGroups  # which rows of these each mask owner has
     state: Tensor  # [T+1, B, S]
     available: Tensor  # [T+1, B, N, U]
     actions: Tensor  # [T, B, N]

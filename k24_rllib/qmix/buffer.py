@@ -109,7 +109,7 @@ class EpisodeReplayBuffer:
         self._rng.bit_generator.state = state["rng"]
         if state["episodes"] is None:
             return
-        episodes = EpisodeBatch(**state["episodes"])
+        episodes = EpisodeBatch.from_arrays(state["episodes"])
         self.add(episodes.take(self._rows_to_keep(len(episodes), state["next"])))
         if len(episodes) == self.capacity:
             self._next = state["next"] % self.capacity

@@ -14,12 +14,13 @@ from ray.tune.registry import RLLIB_MODEL, _global_registry
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
 from k24_rllib.envs import team_env_factory
-from k24_rllib.models import AGENTS, LAYERS, MIXERS, MODEL_NAME
+from k24_rllib.models import AGENTS, MIXERS, MODEL_NAME
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
 from k24_rllib.qmix.registry import ALGORITHMS, algorithm_of
 from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv
 from k24_rllib.registry import Part, Registry, check_mapping
 from k24_rllib.settings import Declared, checked, choice, flag, fluent, number, whole
+from k24_rllib.sparsity import LAYERS
 
 if TYPE_CHECKING:
     from k24_rllib.qmix.policy import QMixTorchPolicy
@@ -166,15 +167,15 @@ class QMixConfig(Declared, AlgorithmConfig):
     )
     replay_alpha: float = number(
         0.6,
-        "How much TD errors count in prioritized draws. 0 draws uniformly, 1 in proportion to them, which learns from a "
-        "few episodes very often.",
+        "How much TD errors count in prioritized draws. 0 draws uniformly, 1 in proportion to them, which learns from "
+        "a few episodes very often.",
         low=0.0,
         high=1.0,
     )
     replay_beta_initial: float = number(
         0.4,
-        "How much of the bias of prioritized draws importance weights undo at the start. More is less biased, and learns "
-        "less from the episodes that are drawn more.",
+        "How much of the bias of prioritized draws importance weights undo at the start. More is less biased, and "
+        "learns less from the episodes that are drawn more.",
         low=0.0,
         high=1.0,
     )

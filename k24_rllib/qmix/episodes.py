@@ -6,7 +6,9 @@ Shapes: `E` episodes, `T` steps of the longest episode allowed, `N` agents, `O` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ class EpisodeBatch:
     agent_rewards: NDArray[np.float32]  # [E, T, N]
     terminated: NDArray[np.bool_]  # [E, T], true only at a step that ended the episode for good (not a time limit)
     lengths: NDArray[np.int64]  # [E], steps taken
+    mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent
 
     @classmethod
     def empty(cls, episodes: int, steps: int, agents: int, obs_dim: int, state_dim: int, actions: int) -> EpisodeBatch:
@@ -41,7 +44,19 @@ class EpisodeBatch:
             agent_rewards=np.zeros((episodes, steps, agents), np.float32),
             terminated=np.zeros((episodes, steps), np.bool_),
             lengths=np.zeros(episodes, np.int64),
+            mask_ids=np.zeros((episodes, agents), np.int64),
         )
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> EpisodeBatch:
+        """Returns the episodes of `arrays()`, as a saved replay buffer holds them.
+
+        Older buffers lack `mask_ids`; agents are then their own owners, as they were unless an environment said
+        otherwise.
+        """
+        episodes, _, agents = arrays["actions"].shape
+        own: NDArray[np.int64] = np.tile(np.arange(agents), (episodes, 1))
+        return cls(**{"mask_ids": own, **arrays})
 
     def __len__(self) -> int:
         """Returns the number of episodes."""

@@ -22,7 +22,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor, nn
 
-from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamRNNModel, register_models
+from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamModel, register_models
 from k24_rllib.qmix.batch import TrainBatch
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
@@ -35,7 +35,7 @@ from k24_rllib.qmix.loss import (
     qmix_loss,
 )
 from k24_rllib.qmix.standardise import RunningMoments
-from k24_rllib.sparsity.storage import FLOAT_BYTES
+from k24_rllib.sparsity.memory import FLOAT_BYTES
 
 
 class TargetFollower:
@@ -86,7 +86,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     A subclass adds to the loss through `auxiliary_loss`, and to the metrics through what that returns.
     """
 
-    model: TeamRNNModel
+    model: TeamModel
     device: torch.device
     config: dict[str, Any]
 
@@ -96,7 +96,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         TorchPolicyV2.__init__(
             self, observation_space, action_space, config, max_seq_len=config["model"]["max_seq_len"]
         )
-        self.target_model: TeamRNNModel = copy.deepcopy(self.model)
+        self.target_model: TeamModel = copy.deepcopy(self.model)
         self.target_model.requires_grad_(False)
         self._follower = TargetFollower(self.model, self.target_model)
         self._parameters = list(self.model.parameters())
@@ -107,11 +107,11 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
 
     # --- building
 
-    def make_model(self) -> TeamRNNModel:
+    def make_model(self) -> TeamModel:
         """Builds the online network through RLlib's catalogue, so that a user can name a model of their own."""
         register_models()  # a Ray that was shut down in this process took the registration with it
         agents, actions = self.observation_space.original_space["avail_actions"].shape
-        model: TeamRNNModel = ModelCatalog.get_model_v2(
+        model: TeamModel = ModelCatalog.get_model_v2(
             obs_space=self.observation_space,
             action_space=self.action_space,
             num_outputs=agents * actions,
@@ -137,7 +137,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         )
 
     def action_sampler_fn(
-        self, model: TeamRNNModel, *, obs_batch: Any, state_batches: list[Tensor], **kwargs: Any
+        self, model: TeamModel, *, obs_batch: Any, state_batches: list[Tensor], **kwargs: Any
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Chooses actions for RLlib's own calls, epsilon-greedily where `explore` is set."""
         flat_q, hidden = model(obs_batch, state_batches, None)
@@ -164,6 +164,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         clock = torch.arange(steps + 1, device=self.device).unsqueeze(1)  # [T+1, 1]
         return TrainBatch(
             inputs=inputs,
+            groups=self.model.groups(episodes.mask_ids),
             state=tensor(episodes.state[:, : steps + 1]),
             available=tensor(episodes.avail_actions[:, : steps + 1]),
             actions=actions,
@@ -175,13 +176,12 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
 
     def online_values(self, batch: TrainBatch, weights: AgentWeights) -> Tensor:
         """Returns the online network's action values `[T+1, B, N, U]`, with gradient."""
-        agent = self.model.agent
-        hidden = agent.initial_hidden(batch.actions.shape[1])
+        hidden = self.model.initial_hidden(batch.groups)
         with self._precision:
-            q, _ = agent.unroll(batch.inputs, hidden, weights, real=batch.observed)
+            q, _ = self.model.unroll(batch.inputs, hidden, weights, batch.groups, real=batch.observed)
         return q.float().permute(1, 2, 0, 3)
 
-    def joint_values(self, model: TeamRNNModel, chosen_q: Tensor, state: Tensor) -> Tensor:
+    def joint_values(self, model: TeamModel, chosen_q: Tensor, state: Tensor) -> Tensor:
         """Returns the mixer's values `[T, B, K]` of the agents' chosen ones `[T, B, N]` in states `[T, B, S]`."""
         with self._precision:
             values: Tensor = model.mixer(chosen_q, state)
@@ -190,25 +190,25 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     @torch.no_grad()
     def target_values(self, batch: TrainBatch, online_q: Tensor) -> Tensor:
         """Returns the target network's values of the next steps, `[T, B, K]`, at the online network's best actions."""
-        agent = self.target_model.agent
-        hidden = agent.initial_hidden(batch.actions.shape[1])
-        weights = agent.agent_weights(explore=False)  # patterns are scored in float32, whatever multiplies them
+        model = self.target_model
+        hidden = model.initial_hidden(batch.groups)
+        weights = model.agent.weights(explore=False)  # patterns are scored in float32, whatever multiplies them
         with self._precision:
-            q, _ = agent.unroll(batch.inputs, hidden, weights)
+            q, _ = model.unroll(batch.inputs, hidden, weights, batch.groups)
         best = greedy_actions(online_q[1:].detach(), _some_available(batch.available[1:]))
         chosen = chosen_values(q.float().permute(1, 2, 0, 3)[1:], best)
-        return self.joint_values(self.target_model, chosen, batch.state[1:])
+        return self.joint_values(model, chosen, batch.state[1:])
 
-    def team_values(self, model: TeamRNNModel, batch: TrainBatch, weights: AgentWeights) -> TeamValues:
+    def team_values(self, model: TeamModel, batch: TrainBatch, weights: AgentWeights) -> TeamValues:
         """Returns what the TD loss compares: both networks' values, after mixing."""
         online_q = self.online_values(batch, weights)
         chosen_q = chosen_values(online_q[:-1], batch.actions)
         chosen = self.joint_values(model, chosen_q, batch.state[:-1])
         return TeamValues(chosen=chosen, next_values=self.target_values(batch, online_q))
 
-    def loss(self, model: TeamRNNModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
+    def loss(self, model: TeamModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
         """Returns the loss of a batch; its parts are left in `self.stats` as tensors, unread."""
-        weights = model.agent.agent_weights(explore=True)  # masks drawn anew, once per update
+        weights = model.agent.weights(explore=True)  # masks drawn anew, once per update
         values = self.team_values(model, train_batch, weights)
         parts = qmix_loss(train_batch, values, gamma=self.config["gamma"], td_lambda=self.config["td_lambda"])
         auxiliary, auxiliary_stats = self.auxiliary_loss(parts.loss, weights)
@@ -285,14 +285,14 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         Kaleidoscope's figures depend on its thresholds as they are.
         """
         trained = sum(parameter.numel() for parameter in self._parameters if parameter.requires_grad)
-        storage = self.model.agent.storage()
+        memory = self.model.agent.memory()
         return {
             "parameters_trained": trained,
             "bytes_trained": FLOAT_BYTES * trained,
-            "parameters_team": storage.numbers,
-            "bytes_team": storage.size,
-            "parameters_agent": storage.owner_numbers,
-            "bytes_agent": storage.owner_size,
+            "parameters_team": memory.numbers,
+            "bytes_team": memory.size,
+            "parameters_agent": memory.owner_numbers,
+            "bytes_agent": memory.owner_size,
         }
 
     # --- state

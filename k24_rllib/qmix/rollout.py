@@ -18,7 +18,7 @@ from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.tune.registry import register_env
 
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep
-from k24_rllib.models import TeamRNNModel, team_observation_space
+from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
 
@@ -36,8 +36,9 @@ class TeamBaseEnv(BaseEnv):
         self._factory = factory
         self._env_config = dict(env_config)
         env = self.make(1)
-        mask_ids = env.reset(seed=0).mask_ids[0].tolist()
-        self._observation_space = team_observation_space(env.obs_dim, env.state_dim, env.num_actions, mask_ids)
+        self._observation_space = team_observation_space(
+            env.obs_dim, env.state_dim, env.num_actions, env.num_agents, env.num_mask_owners
+        )
         self._action_space = gym.spaces.MultiDiscrete([env.num_actions] * env.num_agents)
         env.close()
 
@@ -71,7 +72,7 @@ def register_rllib_env(name: str, factory: TeamEnvFactory) -> None:
 
 @torch.no_grad()
 def collect_episodes(
-    env: TeamEnv, model: TeamRNNModel, *, epsilon: float, explore: bool, seed: int | None = None
+    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None
 ) -> EpisodeBatch:
     """Plays one episode in every copy of `env`.
 
@@ -84,26 +85,32 @@ def collect_episodes(
 
     Returns:
         `E` episodes.
+
+    Raises:
+        ConfigError: if the environment's mask owners cannot be, or change within an episode.
     """
-    agent = model.agent
-    device = agent.fc1.weight.device
+    device = model.device
     episodes = EpisodeBatch.empty(
         env.num_envs, env.episode_limit, env.num_agents, env.obs_dim, env.state_dim, env.num_actions
     )
-    weights = agent.agent_weights(explore)
-    hidden = agent.initial_hidden(env.num_envs)
+    weights = model.agent.weights(explore)
     chooser = EpsilonGreedy((env.episode_limit, env.num_envs, env.num_agents, env.num_actions), epsilon, device)
     last_actions = torch.full((env.num_envs, env.num_agents), -1, dtype=torch.int64, device=device)
     step = env.reset(seed)
+    env.check_mask_ids(step.mask_ids)
+    episodes.mask_ids[:] = step.mask_ids
+    groups = model.groups(episodes.mask_ids)
+    hidden = model.initial_hidden(groups)
     running: NDArray[np.bool_] | slice = _running(~step.done)
     _write_observation(episodes, 0, step, running)
     for t in range(env.episode_limit):
         obs = torch.from_numpy(step.obs).to(device)
         inputs = model.agent_inputs(obs, last_actions).unsqueeze(1)  # [N, 1, E, I]
-        q, hidden = agent.unroll(inputs, hidden, weights)  # [N, 1, E, U]
+        q, hidden = model.unroll(inputs, hidden, weights, groups)  # [N, 1, E, U]
         last_actions = chooser(t, q[:, 0].transpose(0, 1), torch.from_numpy(step.avail_actions).to(device))  # [E, N]
         actions = last_actions.cpu().numpy()
         step = env.step(actions)
+        env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
         _write_transition(episodes, t, actions, step, running)
         if step.done.any():
             if step.done.all():

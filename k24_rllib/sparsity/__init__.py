@@ -9,13 +9,15 @@ from k24_rllib.sparsity.diversity import (
 )
 from k24_rllib.sparsity.joint import JointPatterns
 from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear, kaleidoscope_diversity_loss
-from k24_rllib.sparsity.layer import DenseLinear, IndependentLinear, MaskedLayer
-from k24_rllib.sparsity.linear import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
+from k24_rllib.sparsity.layer import LAYERS, DenseLinear, IndependentLinear, JointWeights, LayerWeights, MaskedLayer
+from k24_rllib.sparsity.memory import Memory
 from k24_rllib.sparsity.metrics import MaskFlipTracker, kaleidoscope_metrics, pattern_metrics
 from k24_rllib.sparsity.patterns import (
     ESTIMATORS,
     NM_RATIOS,
     SAMPLING,
+    PatternDraw,
+    PatternWeights,
     check_estimator,
     nm_patterns,
     normalize_logits,
@@ -23,11 +25,12 @@ from k24_rllib.sparsity.patterns import (
 )
 from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
-from k24_rllib.sparsity.storage import Storage
+from k24_rllib.sparsity.semi_structured import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
 
 __all__ = [
     "DIVERSITY_LOSSES",
     "ESTIMATORS",
+    "LAYERS",
     "MASKS",
     "NM_RATIOS",
     "REVIVE",
@@ -38,12 +41,16 @@ __all__ = [
     "EMAActivationTracker",
     "IndependentLinear",
     "JointPatterns",
+    "JointWeights",
     "KaleidoscopeLinear",
+    "LayerWeights",
     "MaskFlipTracker",
     "MaskedLayer",
+    "Memory",
+    "PatternDraw",
+    "PatternWeights",
     "SemiStructuredLinear",
     "SemiStructuredLinear24",
-    "Storage",
     "check_estimator",
     "diversity_loss",
     "hetero_scores",

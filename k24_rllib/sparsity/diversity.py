@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from k24_rllib.checks import ConfigError, check_choice, check_number
 
 if TYPE_CHECKING:
-    from k24_rllib.sparsity.linear import SemiStructuredLinear
+    from k24_rllib.sparsity.semi_structured import SemiStructuredLinear
 
 SMALLEST_PROBABILITY = 1e-12
 """Probabilities below this count as this in a logarithm, whose gradient at 0 is infinite."""

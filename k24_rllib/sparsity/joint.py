@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import CDLL
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from k24_rllib import kernels
 from k24_rllib.checks import ConfigError
 from k24_rllib.sparsity.diversity import DIVERSITY_LOSSES
-from k24_rllib.sparsity.linear import SemiStructuredLinear
-from k24_rllib.sparsity.patterns import SMALLEST_SCALE, VARIANCE_EPS, sample_patterns
+from k24_rllib.sparsity.layer import JointWeights, LayerWeights
+from k24_rllib.sparsity.patterns import SMALLEST_SCALE, VARIANCE_EPS, PatternDraw, PatternWeights, sample_patterns
+
+if TYPE_CHECKING:
+    from k24_rllib.sparsity.semi_structured import SemiStructuredLinear
 
 
-class JointPatterns(nn.Module):
-    """Makes the weights of several n:m layers at once, as each layer's own `weights` would.
+class JointPatterns(JointWeights):
+    """Makes the weights of several n:m layers at once, as each layer's own `make_weights` would.
 
-    It holds shapes and constants only, no layers: those are handed to every call, in the order given here. Frozen
-    layers have nothing to compute: ask them one by one.
+    It holds shapes and constants only, no layers: those are handed to every call, in the order given here.
 
     Args:
         layers: Layers with the same mask owners, patterns and way to draw them, at least one.
@@ -55,6 +57,11 @@ class JointPatterns(nn.Module):
         self._compiled = first.compiled and (first.n, first.m) == (2, 4)
         self._groups = [layer.out_features * layer.num_groups for layer in layers]  # of one owner
         self._starts = [sum(self._groups[:i]) for i in range(len(layers))]
+        with torch.device(first.weight.device):
+            self._register_constants(layers)
+
+    def _register_constants(self, layers: Sequence[SemiStructuredLinear]) -> None:
+        first = layers[0]
         index = torch.arange(len(layers)).repeat_interleave(torch.tensor(self._groups))
         legal = torch.cat([_legal(layer) for layer in layers], -1)
         real = torch.cat([_real_columns(layer) for layer in layers], -1)
@@ -74,31 +81,36 @@ class JointPatterns(nn.Module):
         }.items():
             self.register_buffer(name, constant, persistent=False)
 
-    def weights(self, layers: Sequence[SemiStructuredLinear], explore: bool) -> tuple[list[Tensor], Tensor | None]:
+    def make_weights(
+        self, layers: Sequence[SemiStructuredLinear], explore: bool
+    ) -> tuple[list[LayerWeights], Tensor | None]:
         """Returns every owner's weights.
 
         Args:
-            layers: The layers that this was made for, or copies of them, not frozen.
+            layers: The layers that this was made for, or copies of them.
             explore: See `SemiStructuredLinear.weights`.
 
         Returns:
-            The weights `[A, J, I]` of each layer and, where patterns were drawn, the probabilities
+            What each layer's own `make_weights` would, and, where patterns were drawn, the probabilities
             `pi = softmax(logits / tau)`, `[P, R, K]` with gradient, for `diversity`.
         """
+        if any(layer.frozen for layer in layers):  # there is nothing to compute
+            return [layer.make_weights(explore) for layer in layers], None
         library = self._library(layers[0].weight, explore)
         if library is not None:
             return self._compiled_weights(library, layers, explore)
         scores = torch.cat([layer.padded_scores().view(self.num_distinct, -1, self.m) for layer in layers], 1)
-        scores = scores.movedim(-1, 0).contiguous()  # [m, R, K]: see `linear.py` on what CPU kernels are slow at
+        scores = scores.movedim(-1, 0).contiguous()  # [m, R, K]: `semi_structured.py` says what CPUs are slow at
         if not explore:
             most_likely = self._logits(scores.detach()).max(0).indices
-            return self._weights(layers, self.patterns.index_select(0, most_likely.flatten())), None
+            weights = self._weights(layers, self.patterns.index_select(0, most_likely.flatten()))
+            return [PatternWeights(its) for its in weights], None
         logits = self._logits(self._normalise(scores))
         temperature = torch.stack([layer.temperature for layer in layers])[self.layer_of_group]  # [K]
         probs = F.softmax(logits / temperature, dim=0)
         drawn, masks = self._draw(logits, temperature, probs)
-        self._remember(layers, probs.detach(), drawn, masks.detach())
-        return self._weights(layers, masks), probs
+        draws = self._draws(probs.detach(), drawn, masks.detach())
+        return _records(self._weights(layers, masks), draws), probs
 
     def diversity(self, name: str, layers: Sequence[SemiStructuredLinear], probs: Tensor) -> Tensor:
         """Returns a diversity loss of the probabilities `[P, R, K]`, a scalar; see `diversity_loss`."""
@@ -117,7 +129,7 @@ class JointPatterns(nn.Module):
 
     def _compiled_weights(
         self, library: CDLL, layers: Sequence[SemiStructuredLinear], explore: bool
-    ) -> tuple[list[Tensor], Tensor | None]:
+    ) -> tuple[list[LayerWeights], Tensor | None]:
         tensors = [
             kernels.patterns.LayerTensors(
                 layer.weight, layer.tracker.value, layer.hetero_alpha, layer.temperature, start
@@ -125,13 +137,13 @@ class JointPatterns(nn.Module):
             for layer, start in zip(layers, self._starts, strict=True)
         ]
         if not explore:
-            weights = [kernels.patterns.most_likely(library, its) for its in tensors]
-            return [layer.for_each_owner(its) for layer, its in zip(layers, weights, strict=True)], None
+            likely = [kernels.patterns.most_likely(library, its) for its in tensors]
+            return [PatternWeights(layer.for_each_owner(its)) for layer, its in zip(layers, likely, strict=True)], None
         draw = kernels.patterns.Draw.empty(torch.rand(self.num_distinct, sum(self._groups)))
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.hetero_alpha)]
-        probs, *weights = _CompiledDraw.apply(library, tensors, draw, *parameters)
-        self._remember(layers, draw.probs, draw.drawn, draw.masks)
-        return [layer.for_each_owner(its) for layer, its in zip(layers, weights, strict=True)], probs
+        probs, *distinct = _CompiledDraw.apply(library, tensors, draw, *parameters)
+        weights = [layer.for_each_owner(its) for layer, its in zip(layers, distinct, strict=True)]
+        return _records(weights, self._draws(draw.probs, draw.drawn, draw.masks)), probs
 
     def _normalise(self, scores: Tensor) -> Tensor:
         """Returns scores `[m, R, K]` scaled so that each group's pattern logits have zero mean and unit variance.
@@ -177,14 +189,18 @@ class JointPatterns(nn.Module):
             weights.append(layer.for_each_owner(layer.weight * mask))
         return weights
 
-    def _remember(self, layers: Sequence[SemiStructuredLinear], probs: Tensor, drawn: Tensor, masks: Tensor) -> None:
+    def _draws(self, probs: Tensor, drawn: Tensor, masks: Tensor) -> list[PatternDraw]:
+        """Returns each layer's part of a draw: of `probs [P, R, K]`, `drawn [R, K]` and `masks [R * K, m]`."""
         parts = (probs.split(self._groups, 2), drawn.split(self._groups, 1), self._of_layers(masks))
-        for layer, its_probs, its_drawn, its_masks in zip(layers, *parts, strict=True):
-            layer.remember_draw(its_probs, its_drawn, its_masks)
+        return [PatternDraw(*its) for its in zip(*parts, strict=True)]
 
     def _of_layers(self, masks: Tensor) -> tuple[Tensor, ...]:
         """Returns the part `[R, J * G, m]` of each layer in `masks [R * K, m]`."""
         return masks.view(self.num_distinct, -1, self.m).split(self._groups, 1)
+
+
+def _records(weights: Sequence[Tensor], draws: Sequence[PatternDraw]) -> list[LayerWeights]:
+    return [PatternWeights(*its) for its in zip(weights, draws, strict=True)]
 
 
 def draw_indices(probs: Tensor, generator: torch.Generator | None = None) -> Tensor:

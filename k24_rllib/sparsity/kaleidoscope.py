@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from k24_rllib.checks import ConfigError, check_number
-from k24_rllib.sparsity.layer import MaskedLayer
-from k24_rllib.sparsity.storage import FLOAT_BYTES, Storage
+from k24_rllib.sparsity.layer import LAYERS, MaskedLayer
+from k24_rllib.sparsity.memory import FLOAT_BYTES, Memory
 
 LAYER_WEIGHT_GROWTH = 2.0
 """Each layer counts this many times as much in the diversity loss as the one before it: 1, 2, 4, 8."""
@@ -65,11 +65,11 @@ class KaleidoscopeLinear(MaskedLayer):
         return kept
 
     @torch.no_grad()
-    def storage(self) -> Storage:
-        """Returns what acting needs now: each owner's kept weights, which differ in value too, and a bit for each."""
+    def memory(self) -> Memory:
+        """Returns the memory that acting needs now: each owner's kept weights, as they differ in value, and masks."""
         kept, mask_bytes = int(self.masks().sum()), self.weight.numel() / 8
         numbers, owner_numbers = kept + self.num_biases, kept / self.num_masks + self.num_biases
-        return Storage(
+        return Memory(
             numbers=numbers,
             size=FLOAT_BYTES * numbers + self.num_masks * mask_bytes,
             owner_numbers=owner_numbers,
@@ -176,3 +176,6 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad.tanh()
+
+
+LAYERS.register("kaleidoscope", KaleidoscopeLinear)

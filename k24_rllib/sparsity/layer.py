@@ -1,26 +1,51 @@
-"""What a layer that mask owners share must offer, and the plain dense layer that offers it.
+"""What a layer that mask owners share must offer, and the plain dense layers that offer it.
 
-Shapes: `A` mask owners, `N` agents (as many where each has masks of its own), `I`/`J` in/out features, `rows` whatever
-an agent's inputs are stacked over.
+Shapes: `A` mask owners, `I`/`J` in/out features, `rows` those that one owner multiplies: whoever calls a layer has put
+them side by side, so that layers know nothing of agents.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from k24_rllib.checks import check_number
-from k24_rllib.sparsity.storage import Storage
+from k24_rllib.registry import Registry
+from k24_rllib.sparsity.memory import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """A layer's weights as made for one unroll; a layer that draws them adds what it drew in a subclass."""
+
+    weights: Tensor  # [A, J, I]
+
+
+class JointWeights(nn.Module, ABC):
+    """Makes the weights of all layers of a network at once, faster than layer by layer; see `MaskedLayer.joint`."""
+
+    @abstractmethod
+    def make_weights(self, layers: Sequence[Any], explore: bool) -> tuple[list[LayerWeights], Tensor | None]:
+        """Returns what each layer's own `make_weights` would, and probabilities that all layers' masks were drawn from.
+
+        Args:
+            layers: The layers that this was made for, or copies of them.
+            explore: See `MaskedLayer.weights`.
+        """
 
 
 class MaskedLayer(nn.Module, ABC):
     """A fully connected layer with shared weights of which every mask owner sees its own version.
 
     Subclasses write `weights`, and `observe` if they follow their inputs. Weights are made once per unroll (a learner
-    batch, or a rollout between two weight synchronisations) and handed to every `forward` of it.
+    batch, or a rollout between two weight synchronisations) and handed to every `forward` of it. A layer that has to
+    know later how they were made writes `make_weights` instead, and finds its record in `observe`.
 
     Args:
         in_features: `I`.
@@ -31,8 +56,15 @@ class MaskedLayer(nn.Module, ABC):
     Attributes:
         weight: `[J, I]`.
         bias: `[J]`, or None.
+        shares_weights: Whether owners share the numbers that their weights are made of. Where they do not, an agent
+            gives each owner its own of all other modules too.
+        num_distinct: How many of the owners' weights differ: `A`, or 1 where all are the same. With 1, any rows may be
+            side by side.
     """
 
+    shares_weights: ClassVar[bool] = True
+
+    num_distinct: int
     weight: nn.Parameter
     bias: nn.Parameter
 
@@ -42,7 +74,7 @@ class MaskedLayer(nn.Module, ABC):
             check_number(key, size, low=1, integer=True)
         self.in_features = in_features
         self.out_features = out_features
-        self.num_masks = num_masks
+        self.num_masks = self.num_distinct = num_masks
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
 
@@ -57,49 +89,53 @@ class MaskedLayer(nn.Module, ABC):
     def weights(self, explore: bool) -> Tensor:
         """Returns every owner's weights, `[A, J, I]`; `explore` draws masks, otherwise they are the most likely."""
 
-    def observe(self, x: Tensor, track: Tensor, owners: Tensor | None = None) -> None:
-        """Follows the inputs `x [N, rows, I]` over the real rows `track`, see `forward`; most layers do not."""
+    def make_weights(self, explore: bool) -> LayerWeights:
+        """Returns what `weights` does, with a record of how they were made where a subclass keeps one."""
+        return LayerWeights(self.weights(explore))
 
-    def forward(
-        self,
-        x: Tensor,
-        weights: Tensor | None = None,
-        track: Tensor | None = None,
-        owners: Tensor | None = None,
-    ) -> Tensor:
-        """Multiplies each agent's rows by the weights of its mask owner.
+    @classmethod
+    def joint(cls, layers: Sequence[MaskedLayer]) -> JointWeights | None:
+        """Returns what makes the weights of `layers`, all of this class, in one pass; None: each makes its own."""
+        return None
+
+    def observe(self, x: Tensor, track: Tensor, made: LayerWeights) -> None:
+        """Follows the inputs `x [A, rows, I]` over the real rows `track` and what was made; most layers do not."""
+
+    def forward(self, x: Tensor, made: LayerWeights | None = None, track: Tensor | None = None) -> Tensor:
+        """Multiplies each owner's rows by its weights.
 
         Args:
-            x: `[N, rows, I]`.
-            weights: `[N, J, I]`, what `weights` returned for this unroll (where agents share owners, each agent's row
-                of it). None makes them here, drawn in training mode.
-            track: `[N, rows]` (broadcastable) bool, the rows that are real, given by the learner's pass of the online
+            x: `[A, rows, I]`; where all owners have the same weights, any number of groups in the place of `A`.
+            made: What `make_weights` returned for this unroll. None makes them here, drawn in training mode.
+            track: `[A, rows]` (broadcastable) bool, the rows that are real, given by the learner's pass of the online
                 network alone: statistics of inputs follow these. None (rollouts, target network, evaluation): nothing.
-            owners: `[N]` int64, each agent's mask owner, for statistics that are kept per owner. None means `N = A`.
 
         Returns:
-            `[N, rows, J]`.
-        """
-        if weights is None:
-            weights = self.weights(self.training)
-        if x.dim() != 3 or x.shape[0] != weights.shape[0] or x.shape[-1] != self.in_features:
-            expected = f"[{weights.shape[0]}, rows, {self.in_features}]"
-            raise ValueError(f"x: got shape {list(x.shape)}, expected {expected}")
-        if track is not None:
-            self.observe(x, track, owners)
-        return self.multiply(x, weights, owners)
+            `[A, rows, J]`.
 
-    def multiply(self, x: Tensor, weights: Tensor, owners: Tensor | None = None) -> Tensor:
-        """Returns `x[n] @ weights[n].T + bias`: one flat product where all are views of one matrix, else `N`."""
+        Raises:
+            ValueError: if `x` has another shape.
+        """
+        if made is None:
+            made = self.make_weights(self.training)
+        groups = x.shape[0] if self.num_distinct == 1 and x.dim() == 3 else self.num_masks
+        if x.dim() != 3 or x.shape[0] != groups or x.shape[-1] != self.in_features:
+            raise ValueError(f"x: got shape {list(x.shape)}, expected [{groups}, rows, {self.in_features}]")
+        if track is not None:
+            self.observe(x, track, made)
+        return self.multiply(x, made.weights)
+
+    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Returns `x[a] @ weights[a].T + bias`: one flat product where all are views of one matrix, else `A`."""
         if weights.stride(0) == 0 or weights.shape[0] == 1:
             return F.linear(x, weights[0], self.bias)
         if self.bias is None:
             return torch.bmm(x, weights.mT)
         return torch.baddbmm(self.bias, x, weights.mT)
 
-    def storage(self) -> Storage:
-        """Returns what acting needs of this layer; here that of a dense layer which all owners share."""
-        return Storage.shared(self.weight.numel() + self.num_biases)
+    def memory(self) -> Memory:
+        """Returns the memory that acting needs for this layer; here that of a dense layer which all owners share."""
+        return Memory.shared(self.weight.numel() + self.num_biases)
 
     @property
     def num_biases(self) -> int:
@@ -111,11 +147,16 @@ class MaskedLayer(nn.Module, ABC):
         return f"{self.in_features}, {self.out_features}, num_masks={self.num_masks}, bias={self.bias is not None}"
 
 
+LAYERS = Registry("layer", given=("in_features", "out_features", "num_masks"), product=MaskedLayer)
+"""Layers by name; each registers itself where it is written."""
+
+
 class DenseLinear(MaskedLayer):
     """Ordinary shared weights behind the interface of a masked layer: every owner sees the same `W`."""
 
     def __init__(self, in_features: int, out_features: int, num_masks: int, *, bias: bool = True) -> None:
         super().__init__(in_features, out_features, num_masks, bias=bias)
+        self.num_distinct = 1
         self.init_shared(fan_in=in_features)
 
     def weights(self, explore: bool) -> Tensor:
@@ -131,6 +172,8 @@ class IndependentLinear(MaskedLayer):
         bias: `[A, J]`, or None.
     """
 
+    shares_weights = False
+
     def __init__(self, in_features: int, out_features: int, num_masks: int, *, bias: bool = True) -> None:
         super().__init__(in_features, out_features, num_masks, bias=bias)
         self.weight = nn.Parameter(torch.empty(num_masks, out_features, in_features))
@@ -142,13 +185,16 @@ class IndependentLinear(MaskedLayer):
         """Returns the weights as they are, `[A, J, I]`."""
         return self.weight
 
-    def multiply(self, x: Tensor, weights: Tensor, owners: Tensor | None = None) -> Tensor:
-        """Returns `x[n] @ weights[n].T + bias[owner of n]`."""
+    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Returns `x[a] @ weights[a].T + bias[a]`."""
         if self.bias is None:
             return torch.bmm(x, weights.mT)
-        bias = self.bias if owners is None else self.bias.index_select(0, owners)
-        return torch.baddbmm(bias.unsqueeze(1), x, weights.mT)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, weights.mT)
 
-    def storage(self) -> Storage:
-        """Returns what acting needs of this layer: everything once for each owner."""
-        return Storage.owned((self.weight.numel() + self.num_biases) // self.num_masks, self.num_masks)
+    def memory(self) -> Memory:
+        """Returns the memory that acting needs for this layer: everything once for each owner."""
+        return Memory.owned((self.weight.numel() + self.num_biases) // self.num_masks, self.num_masks)
+
+
+LAYERS.register("dense", DenseLinear)
+LAYERS.register("independent", IndependentLinear)

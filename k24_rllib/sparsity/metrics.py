@@ -13,11 +13,14 @@ from torch import Tensor
 from k24_rllib.checks import ConfigError
 from k24_rllib.sparsity.diversity import similarity_floor
 from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear
-from k24_rllib.sparsity.linear import SemiStructuredLinear
+from k24_rllib.sparsity.patterns import PatternDraw
+from k24_rllib.sparsity.semi_structured import SemiStructuredLinear
 
 
 @torch.no_grad()
-def pattern_metrics(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]:
+def pattern_metrics(
+    layers: Sequence[SemiStructuredLinear], draws: Sequence[PatternDraw | None] | None = None
+) -> dict[str, Tensor]:
     """Returns the state of n:m masks as scalars, without waiting for the device.
 
     Means are over layers (of one ratio) of the mean over a layer, as in `L_div`. Groups without a choice do not count.
@@ -29,7 +32,11 @@ def pattern_metrics(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]
     - `pattern_entropy`: mean of `-sum_k pi_k log2 pi_k`, bits, at most `log2 P`, 2.585 for 2:4
     - `pattern_mean_similarity`, `pattern_max_similarity`, `pattern_min_similarity`: `pi[a] . pi[b]` over owner pairs
       (the mean is `L_div`; 0 for a single owner); `similarity_floor`: the least that the mean can be
-    - `sample_argmax_agreement`: share of the last draws that were the most likely pattern
+    - `sample_argmax_agreement`: share of `draws` that were the most likely pattern; NaN where there is none
+
+    Args:
+        layers: n:m layers, of the same mask owners.
+        draws: What was last drawn for each layer (see `PatternWeights`); None for nothing yet.
 
     Raises:
         ConfigError: if there is no layer.
@@ -48,7 +55,9 @@ def pattern_metrics(layers: Sequence[SemiStructuredLinear]) -> dict[str, Tensor]
         metrics |= _similarity(
             [pi.expand(layer.num_masks, -1, -1, -1) for pi, layer in zip(probs, choosing, strict=True)]
         )
-    metrics["sample_argmax_agreement"] = torch.stack([layer.sample_argmax_agreement for layer in layers]).mean()
+    draws = [None] * len(layers) if draws is None else draws
+    agreements = [layer.sample_argmax_agreement(draw) for layer, draw in zip(layers, draws, strict=True)]
+    metrics["sample_argmax_agreement"] = torch.stack(agreements).mean()
     return metrics
 
 

@@ -5,6 +5,7 @@ Shapes: `...` any leading dimensions (`[A, J, G]` in a layer), `P` patterns (6 f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from k24_rllib.checks import ConfigError, check_choice, check_number
+from k24_rllib.sparsity.layer import LayerWeights
 
 NM_RATIOS = {"2:4": (2, 4), "1:4": (1, 4), "2:8": (2, 8), "4:8": (4, 8)}
 """The ratios with a name; sparse tensor cores know the first."""
@@ -24,6 +26,22 @@ SMALLEST_SCALE = 1e-30
 """Logits below this count as zero. Far above float32's smallest number, so that no gradient overflows."""
 SMALLEST_UNIFORM = 1e-10
 """Least uniform number taken for noise: a Gumbel noise of -3.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternDraw:
+    """What was drawn for a layer's groups, without gradient: `R` masks, `K` groups of one mask (`J * G` in a layer)."""
+
+    likelihood: Tensor  # [P, R, K], logits or probabilities of the patterns
+    drawn: Tensor  # [R, K] int64, the pattern of each group
+    masks: Tensor  # [R, K, m] of 0 and 1
+
+
+@dataclass(frozen=True, slots=True)
+class PatternWeights(LayerWeights):
+    """An n:m layer's weights and the draw they were made from; None where nothing was drawn."""
+
+    draw: PatternDraw | None = None
 
 
 def nm_patterns(n: int = 2, m: int = 4) -> Tensor:

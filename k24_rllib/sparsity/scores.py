@@ -43,17 +43,16 @@ class EMAActivationTracker(nn.Module):
         self.register_buffer("initialised", torch.zeros(kept_apart, dtype=torch.bool))
 
     @torch.no_grad()
-    def update(self, x: Tensor, valid: Tensor | None = None, owners: Tensor | None = None) -> None:
+    def update(self, x: Tensor, valid: Tensor | None = None) -> None:
         """Moves the average towards the mean absolute value of `x`; the first update sets it.
 
         Args:
-            x: Inputs of the layer, finite in every row, `[..., I]`; `[N, ..., I]` for an average per owner.
+            x: Inputs of the layer, finite in every row, `[..., I]`; `[A, ..., I]` for an average per owner.
             valid: Broadcastable to `x.shape[:-1]`, true (or 1) where a row is real, false (or 0) where it is
                 padding. Where no row is real nothing changes. None means that all are.
-            owners: `[N]` int64, whose rows `x[n]` are. None means `N = A`, in order. One average needs none.
 
         Raises:
-            ValueError: if it is unclear which rows belong to which owner.
+            ValueError: if averages are per owner and `x` does not have as many.
         """
         if x.numel() == 0:
             return
@@ -67,14 +66,14 @@ class EMAActivationTracker(nn.Module):
             )
             return
         with torch.autocast(x.device.type, enabled=False):  # sums over thousands of rows, which bfloat16 cannot hold
-            self._update(x.to(self.value.dtype), real.to(self.value.dtype), owners)
+            self._update(x.to(self.value.dtype), real.to(self.value.dtype))
 
-    def _update(self, x: Tensor, real: Tensor, owners: Tensor | None) -> None:
+    def _update(self, x: Tensor, real: Tensor) -> None:
         if self.num_owners is None:
             real = real.reshape(-1)  # [rows]
             total, count = real @ x.abs().reshape(-1, x.shape[-1]), real.sum()
         else:
-            total, count = self._totals_per_owner(x.abs(), real, owners)
+            total, count = self._totals_per_owner(x.abs(), real)
         mean = total / count.clamp_min(1.0).unsqueeze(-1)
         # Without real rows the step is 0, and the first is 1. An `if` on a tensor would make a GPU wait.
         step = torch.where(self.initialised, 1.0 - self.momentum, 1.0) * (count > 0)
@@ -82,16 +81,12 @@ class EMAActivationTracker(nn.Module):
         self.value = self.value.lerp(mean, step.to(mean.dtype).unsqueeze(-1))
         self.initialised = self.initialised | (count > 0)
 
-    def _totals_per_owner(self, magnitude: Tensor, real: Tensor, owners: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Returns each owner's sum `[A, I]` over real rows of `magnitude [N, ..., I]`, and their number `[A]`."""
-        agents, rows = magnitude.flatten(1, -2), real.flatten(1)  # [N, rows, I], [N, rows]
-        total, count = (rows.unsqueeze(1) @ agents).squeeze(1), rows.sum(1)  # [N, I], [N]
-        if owners is None:
-            if len(total) != self.num_owners:
-                raise ValueError(f"x: got {len(total)} agents for {self.num_owners} mask owners, expected `owners` too")
-            return total, count
-        zero = total.new_zeros(self.value.shape)
-        return zero.index_add(0, owners, total), zero[:, 0].index_add(0, owners, count)
+    def _totals_per_owner(self, magnitude: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns each owner's sum `[A, I]` over real rows of `magnitude [A, ..., I]`, and their number `[A]`."""
+        if len(magnitude) != self.num_owners:
+            raise ValueError(f"x: got the rows of {len(magnitude)} mask owners, expected those of {self.num_owners}")
+        rows, weights = magnitude.flatten(1, -2), real.flatten(1)  # [A, rows, I], [A, rows]
+        return (weights.unsqueeze(1) @ rows).squeeze(1), weights.sum(1)
 
     def soft_reset(self, step: float = 0.1) -> None:
         """Moves `E` this share of the way to its mean over features, so that scores differ less by input scale."""

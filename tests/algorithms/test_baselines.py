@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
+from k24_rllib.sparsity import SemiStructuredLinear
 
 BASELINES: dict[str, Callable[[], QMixConfig]] = {
     "shared": QMixConfig,
@@ -38,7 +39,7 @@ def learn(policy, episodes, steps=(0, 40, 80, 120, 160, 200)) -> None:
 def test_fixed_masks_never_change_while_weights_do(small, bare_policy, network: str) -> None:
     config = small(K24QMixConfig()).training(lr=1e-2).k24(total_env_steps=200, masks="fixed_random", div_coef=0.0)
     policy, episodes = bare_policy(config)
-    layers = getattr(policy, network).agent.semi_structured_layers()
+    layers = getattr(policy, network).agent.layers_of(SemiStructuredLinear)
     kept = [layer.masks(explore=True).clone() for layer in layers]
     weights = [layer.weight.detach().clone() for layer in layers]
     alphas = [layer.hetero_alpha.detach().clone() for layer in layers]
@@ -73,9 +74,9 @@ def test_a_shared_mask_is_one_mask_for_all_and_is_learned(small, bare_policy) ->
     before = masks(policy)
     for step in range(0, 400, 20):
         learn(policy, episodes, (step,))
-        drawn = policy.model.agent.agent_weights(explore=True).layers
-        for weights in drawn:
-            assert torch.equal(weights[0], weights[1])
+        drawn = policy.model.agent.weights(explore=True).layers
+        for its in drawn:
+            assert torch.equal(its.weights[0], its.weights[1])
     assert all(layer.hetero_alpha.shape[0] == 1 for layer in policy.masked_layers())
     assert any(not torch.equal(mine, its) for mine, its in zip(masks(policy), before, strict=True))
     assert all((mask.mean() - 0.5).abs() < 0.1 for mask in masks(policy))
@@ -115,7 +116,7 @@ def test_one_agents_loss_moves_only_its_own_network(small, bare_policy) -> None:
     """Through the policy: independent networks, no mixing, and an update that only agent 1's values enter."""
     policy, episodes = bare_policy(small(QMixConfig()).training(independent_networks=True, mixer="independent"))
     batch = policy.train_batch(episodes)
-    q = policy.online_values(batch, policy.model.agent.agent_weights(explore=True))
+    q = policy.online_values(batch, policy.model.agent.weights(explore=True))
     q[:, :, 1].square().sum().backward()
     agent = policy.model.agent
     for layer in agent.layers():

@@ -11,6 +11,7 @@ import torch
 
 from k24_rllib import K24QMixConfig
 from k24_rllib.checks import ConfigError
+from k24_rllib.sparsity import SemiStructuredLinear
 
 STEPS = range(0, 1000, 50)
 PHASES = {0: "new", 100: "annealing", 250: "between resets", 350: "snapshot taken", 800: "freezing", 850: "frozen"}
@@ -89,7 +90,7 @@ def test_a_frozen_run_loads_into_one_of_any_phase(small, bare_policy) -> None:
     assert_same(state_of(late), state_of(early))
     late.set_state(pickle.loads(before))
     assert not late.masks_frozen()
-    assert not any(layer.frozen for layer in late.target_model.agent.semi_structured_layers())
+    assert not any(layer.frozen for layer in late.target_model.agent.layers_of(SemiStructuredLinear))
     assert advance(late, episodes, 150)["div_loss"] > 0
     assert advance(early, episodes, 900)["div_loss"] == 0
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from k24_rllib import K24QMixConfig
+from k24_rllib.sparsity import SemiStructuredLinear
 
 STEPS = range(0, 1000, 50)
 LAYERS = ("fc1", "fc2", "fc3", "fc4")
@@ -117,7 +118,7 @@ def test_masks_and_alpha_are_the_same_to_the_last_bit_until_the_end(small, bare_
             continue
         frozen_alpha = frozen_alpha or [layer.hetero_alpha.clone() for layer in policy.masked_layers()]
         for agent in networks:
-            for layer, mask, alpha in zip(agent.semi_structured_layers(), likely, frozen_alpha, strict=True):
+            for layer, mask, alpha in zip(agent.layers_of(SemiStructuredLinear), likely, frozen_alpha, strict=True):
                 assert torch.equal(layer.masks(explore=True), mask)
                 assert torch.equal(layer.masks(explore=False), mask)
                 assert torch.equal(layer.hetero_alpha, alpha)

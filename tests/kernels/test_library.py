@@ -29,9 +29,9 @@ def test_without_a_working_compiler_pytorch_does_it(compiler: str, monkeypatch, 
     monkeypatch.setenv("CC", compiler)
     assert kernels.library() is None
     torch.testing.assert_close(cell(x, hidden), plain(x, hidden), rtol=0, atol=0)
-    (weights,), _ = JointPatterns(layers).weights(layers, explore=True)
-    assert ((weights != 0).sum(-1) == 4).all()
-    layers[0].observe(torch.full((2, 3, 8), 5.0), torch.ones(2, 3))
+    (made,), _ = JointPatterns(layers).make_weights(layers, explore=True)
+    assert ((made.weights != 0).sum(-1) == 4).all()
+    layers[0].observe(torch.full((2, 3, 8), 5.0), torch.ones(2, 3), made)
     assert (layers[0].tracker.value == 5.0).all()
 
 

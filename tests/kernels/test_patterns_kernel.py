@@ -49,9 +49,9 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_most_likely_weights_are_the_same(case: dict) -> None:
     with torch.no_grad():
-        ours, theirs = (joint.weights(layers, explore=False)[0] for layers, joint in pair(**case))
+        ours, theirs = (joint.make_weights(layers, explore=False)[0] for layers, joint in pair(**case))
     for mine, its in zip(ours, theirs, strict=True):
-        assert torch.equal(mine, its)
+        assert torch.equal(mine.weights, its.weights)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -59,29 +59,30 @@ def test_draws_are_the_same_and_so_are_gradients(case: dict) -> None:
     found = []
     for layers, joint in pair(**case):
         torch.manual_seed(1)
-        weights, probs = joint.weights(layers, explore=True)
+        made, probs = joint.make_weights(layers, explore=True)
         torch.manual_seed(2)
-        loss = sum((its * torch.randn_like(its)).sum() for its in weights) + (probs * torch.rand_like(probs)).sum()
+        loss = sum((its.weights * torch.randn_like(its.weights)).sum() for its in made)
+        loss = loss + (probs * torch.rand_like(probs)).sum()
         parameters = [tensor for layer in layers for tensor in (layer.weight, layer.hetero_alpha)]
-        found.append((weights, probs, torch.autograd.grad(loss, parameters), layers))
+        found.append((made, probs, torch.autograd.grad(loss, parameters), layers))
     (ours, our_probs, our_grads, mine), (theirs, their_probs, their_grads, others) = found
-    for weights, expected in zip(ours, theirs, strict=True):
-        assert torch.equal(weights, expected)
+    for its, expected in zip(ours, theirs, strict=True):
+        assert torch.equal(its.weights, expected.weights)
     torch.testing.assert_close(our_probs, their_probs, rtol=1e-5, atol=1e-6)
     for gradient, expected in zip(our_grads, their_grads, strict=True):
         assert gradient.isfinite().all()
         assert (gradient - expected).norm() <= 3e-6 * expected.norm() + 1e-12
-    for layer, other in zip(mine, others, strict=True):
-        assert torch.equal(layer.sample_argmax_agreement, other.sample_argmax_agreement)
-        for part in (layer, other):
-            part.observe(torch.ones(1, 2, part.in_features).expand(A, -1, -1), torch.ones(A, 2))
+    for layer, other, its, expected in zip(mine, others, ours, theirs, strict=True):
+        assert torch.equal(layer.sample_argmax_agreement(its.draw), other.sample_argmax_agreement(expected.draw))
+        for part, made in ((layer, its), (other, expected)):
+            part.observe(torch.ones(1, 2, part.in_features).expand(A, -1, -1), torch.ones(A, 2), made)
         assert torch.equal(layer.selection_rate, other.selection_rate)
 
 
 def test_an_unused_loss_gives_no_gradient() -> None:
     (layers, joint), _ = pair(EXAMPLE)
-    weights, probs = joint.weights(layers, explore=True)
-    weights[1].sum().backward(retain_graph=True)
+    made, probs = joint.make_weights(layers, explore=True)
+    made[1].weights.sum().backward(retain_graph=True)
     assert (layers[0].weight.grad == 0).all()
     assert (layers[1].weight.grad != 0).any()
     only_probs = torch.autograd.grad((probs * torch.rand_like(probs)).sum(), layers[0].hetero_alpha)[0]
@@ -94,13 +95,13 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
     for layer in (*layers, *plain_layers):
         layer.temperature = temperature
     torch.manual_seed(3)
-    weights, probs = joint.weights(layers, explore=True)
+    made, probs = joint.make_weights(layers, explore=True)
     torch.manual_seed(3)
-    expected, expected_probs = plain.weights(plain_layers, explore=True)
+    expected, expected_probs = plain.make_weights(plain_layers, explore=True)
     tolerance = 3e-7 / temperature  # of a logit of 2 divided by it, in float32
     torch.testing.assert_close(probs, expected_probs, rtol=max(1e-4, tolerance), atol=1e-6)
-    assert all(torch.equal(mine, its) for mine, its in zip(weights, expected, strict=True))
-    sum(its.square().sum() for its in weights).backward()
+    assert all(torch.equal(mine.weights, its.weights) for mine, its in zip(made, expected, strict=True))
+    sum(its.weights.square().sum() for its in made).backward()
     assert all(layer.hetero_alpha.grad.isfinite().all() for layer in layers)
 
 

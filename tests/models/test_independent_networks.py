@@ -1,26 +1,27 @@
 """Independent networks: one agent's parameters are its own, forward and back."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from k24_rllib.models import TeamAgent, layer_factory
+from k24_rllib.models import Agent, FeedforwardAgent, GRUAgent, OwnerGroups, layer_factory
 
 AGENTS, STEPS, ROWS, INPUT, ACTIONS, HIDDEN = 3, 5, 4, 9, 6, 16
 
 
-def make_agent(layer: str = "independent", mask_ids: tuple[int, ...] = (0, 1, 2), recurrent: bool = True) -> TeamAgent:
+def make_agent(layer: str = "independent", owners: int = AGENTS, recurrent: bool = True) -> Agent:
     torch.manual_seed(0)
-    factory = layer_factory(layer, max(mask_ids) + 1)
-    return TeamAgent(INPUT, ACTIONS, mask_ids, factory, hidden_dim=HIDDEN, recurrent=recurrent)
+    factory = layer_factory(layer, owners)
+    return (GRUAgent if recurrent else FeedforwardAgent)(INPUT, ACTIONS, owners, factory, hidden_dim=HIDDEN)
 
 
-def unroll(agent: TeamAgent, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    hidden = agent.initial_hidden(x.shape[2]) if hidden is None else hidden
-    return agent.unroll(x, hidden, agent.agent_weights(explore=True))
+def unroll(agent: Agent, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    hidden = agent.initial_hidden(len(x), x.shape[2]) if hidden is None else hidden
+    return agent.unroll(x, hidden, agent.weights(explore=True))
 
 
-def own(agent: TeamAgent, owner: int) -> dict[str, Tensor]:
+def own(agent: Agent, owner: int) -> dict[str, Tensor]:
     """Returns views of one owner's parameters by the names that a dense network has for them."""
     found = {}
     for name, parameter in agent.named_parameters():
@@ -43,7 +44,7 @@ def test_each_agent_is_a_dense_network_of_its_own(x: Tensor, recurrent: bool) ->
     team = make_agent(recurrent=recurrent)
     q, last = unroll(team, x)
     for n in range(AGENTS):
-        alone = make_agent("dense", (0,), recurrent)
+        alone = make_agent("dense", 1, recurrent)
         alone.load_state_dict({name: value.detach().clone() for name, value in own(team, n).items()})
         expected_q, expected_last = unroll(alone, x[n : n + 1])
         torch.testing.assert_close(q[n : n + 1], expected_q)
@@ -86,11 +87,12 @@ def test_networks_start_different() -> None:
 
 
 def test_agents_of_one_owner_share_its_network(x: Tensor) -> None:
-    team = make_agent(mask_ids=(1, 0, 0))
-    q, _ = unroll(team, x)
+    team = make_agent(owners=2)
+    groups = OwnerGroups.by_owner(np.tile([1, 0, 0], (ROWS, 1)), 2)
+    q = groups.scatter(unroll(team, groups.gather(x))[0])
     assert len(team.middle.cells) == 2
     for n, owner in enumerate((1, 0, 0)):
-        alone = make_agent("dense", (0,))
+        alone = make_agent("dense", 1)
         alone.load_state_dict({name: value.detach().clone() for name, value in own(team, owner).items()})
         torch.testing.assert_close(q[n : n + 1], unroll(alone, x[n : n + 1])[0])
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.models import MIXERS, make_mixer
+from k24_rllib.models import MIXERS, QMixer, make_mixer
 
 AGENTS, STATE = 4, 7
 
 
 def test_qmix_is_monotone_in_every_agent() -> None:
     torch.manual_seed(0)
-    mixer = make_mixer("qmix", AGENTS, STATE)
+    mixer = QMixer(AGENTS, STATE)
     agent_q = torch.randn(50, 6, AGENTS, requires_grad=True)
     joint = mixer(agent_q, torch.randn(50, 6, STATE))
     (gradient,) = torch.autograd.grad(joint.sum(), agent_q)
@@ -22,14 +22,14 @@ def test_qmix_is_monotone_in_every_agent() -> None:
 
 def test_qmix_depends_on_the_state() -> None:
     torch.manual_seed(0)
-    mixer = make_mixer("qmix", AGENTS, STATE)
+    mixer = QMixer(AGENTS, STATE)
     agent_q = torch.randn(AGENTS)
     assert not torch.allclose(mixer(agent_q, torch.zeros(STATE)), mixer(agent_q, torch.ones(STATE)))
 
 
 def test_qmix_equals_its_formula() -> None:
     torch.manual_seed(1)
-    mixer = make_mixer("qmix", AGENTS, STATE, embed_dim=5)
+    mixer = QMixer(AGENTS, STATE, embed_dim=5)
     agent_q, state = torch.randn(3, AGENTS), torch.randn(3, STATE)
     joint = mixer(agent_q, state)
     for row in range(3):
@@ -45,9 +45,9 @@ def test_qmix_equals_its_formula() -> None:
 def test_a_small_init_scale_starts_flat() -> None:
     """Only the hypernetworks' outputs shrink: the joint value hardly depends on anything, and can grow from there."""
     torch.manual_seed(0)
-    usual = make_mixer("qmix", AGENTS, STATE)
+    usual = QMixer(AGENTS, STATE)
     torch.manual_seed(0)
-    flat = make_mixer("qmix", AGENTS, STATE, init_scale=0.1)
+    flat = QMixer(AGENTS, STATE, init_scale=0.1)
     agent_q, state = torch.randn(20, AGENTS), torch.randn(20, STATE)
     assert flat(agent_q, state).std() < 0.2 * usual(agent_q, state).std()
     assert torch.equal(flat.hyper_in.weight[:-32], usual.hyper_in.weight[:-32])
@@ -57,11 +57,11 @@ def test_a_small_init_scale_starts_flat() -> None:
 def test_vdn_sums_and_independent_keeps() -> None:
     agent_q = torch.randn(2, 3, AGENTS)
     state = torch.zeros(2, 3, STATE)
-    torch.testing.assert_close(make_mixer("vdn", AGENTS, STATE)(agent_q, state)[..., 0], agent_q.sum(-1))
-    assert make_mixer("independent", AGENTS, STATE)(agent_q, state) is agent_q
+    torch.testing.assert_close(MIXERS["vdn"](AGENTS, STATE)(agent_q, state)[..., 0], agent_q.sum(-1))
+    assert MIXERS["independent"](AGENTS, STATE)(agent_q, state) is agent_q
 
 
 def test_an_unknown_mixer_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'qmix'"):
-        make_mixer("qmx", AGENTS, STATE)
-    assert MIXERS == ("qmix", "vdn", "independent")
+        make_mixer({"mixer": "qmx"}, AGENTS, STATE)
+    assert tuple(MIXERS) == ("qmix", "vdn", "independent")

@@ -1,20 +1,31 @@
 """RLlib's view of the team: the catalogue's model and its contract."""
 
 import gymnasium as gym
+import pytest
 import torch
 from ray.rllib.models import ModelCatalog
 from torch import Tensor
 
-from k24_rllib.models import MODEL_NAME, UNAVAILABLE, TeamRNNModel, register_models, team_observation_space
+from k24_rllib.checks import ConfigError
+from k24_rllib.models import (
+    MODEL_NAME,
+    UNAVAILABLE,
+    FeedforwardAgent,
+    TeamModel,
+    VDNMixer,
+    register_models,
+    team_observation_space,
+)
+from k24_rllib.sparsity import DenseLinear
 
 AGENTS, OBS, STATE, ACTIONS = 3, 5, 8, 4
 
 
-def make_model(**options: object) -> TeamRNNModel:
+def make_model(owners: int = AGENTS, **options: object) -> TeamModel:
     register_models()
     torch.manual_seed(0)
     return ModelCatalog.get_model_v2(
-        obs_space=team_observation_space(OBS, STATE, ACTIONS, range(AGENTS)),
+        obs_space=team_observation_space(OBS, STATE, ACTIONS, AGENTS, owners),
         action_space=gym.spaces.MultiDiscrete([ACTIONS] * AGENTS),
         num_outputs=AGENTS * ACTIONS,
         model_config={"custom_model": MODEL_NAME, "custom_model_config": {"hidden_dim": 16, **options}},
@@ -27,6 +38,7 @@ def observations(rows: int) -> dict[str, Tensor]:
     return {
         "obs": torch.randn(rows, AGENTS, OBS, generator=generator),
         "avail_actions": torch.ones(rows, AGENTS, ACTIONS),
+        "mask_ids": torch.arange(float(AGENTS)).expand(rows, -1),
     }
 
 
@@ -69,3 +81,48 @@ def test_without_recurrence_there_is_no_state() -> None:
     q, state = model.forward({"obs": observations(4)}, [], None)
     assert q.shape == (4, AGENTS * ACTIONS)
     assert state == []
+
+
+@pytest.mark.parametrize("layer", ["2:4", "independent", "dense"])
+def test_rllibs_forward_follows_each_teams_owners(layer: str) -> None:
+    """Teams of other owners in one batch, over time, equal each team alone with those owners."""
+    model, teams, steps = make_model(owners=4, layer=layer), 3, 2
+    owners = torch.tensor([[0.0, 1, 2], [3, 3, 0], [2, 0, 1]])
+    batch = observations(teams * steps)
+    batch["mask_ids"] = owners.repeat_interleave(steps, 0)
+    state = [torch.stack([part] * teams) for part in model.get_initial_state()]
+    q, (last,) = model.forward({"obs": batch}, state, torch.full((teams,), steps))
+    for team in range(teams):
+        hidden = [part.unsqueeze(0) for part in model.get_initial_state()]
+        for t in range(steps):
+            row = team * steps + t
+            now = {name: values[row : row + 1] for name, values in batch.items()}
+            alone, hidden = model.forward({"obs": now}, hidden, None)
+            torch.testing.assert_close(alone[0], q[row])
+        torch.testing.assert_close(hidden[0][0], last[team])
+    swapped = {**batch, "mask_ids": batch["mask_ids"].flip(0)}
+    changed, _ = model.forward({"obs": swapped}, state, torch.full((teams,), steps))
+    assert torch.equal(changed, q) is (layer == "dense")
+
+
+def test_parts_are_names_or_factories_of_ones_own() -> None:
+    class Doubling(VDNMixer):
+        def __init__(self, num_agents: int, state_dim: int, *, factor: float = 2.0) -> None:
+            super().__init__(num_agents, state_dim)
+            self.factor = factor
+
+    class Narrow(FeedforwardAgent):
+        def __init__(self, *sizes, width: int = 4) -> None:
+            super().__init__(*sizes, hidden_dim=width)
+
+    model = make_model(agent=Narrow, agent_options={"width": 6}, layer=DenseLinear, mixer=Doubling)
+    assert isinstance(model.agent, Narrow)
+    assert isinstance(model.agent.fc1, DenseLinear)
+    assert model.agent.fc1.out_features == 6
+    assert model.mixer.factor == 2.0
+    assert make_model(mixer=Doubling, mixer_options={"factor": 3.0}).mixer.factor == 3.0
+    assert isinstance(make_model(agent="feedforward").agent, FeedforwardAgent)
+    assert isinstance(make_model(recurrent=False).agent, FeedforwardAgent)
+    for key, name in (("agent", "grue"), ("layer", "2:5"), ("mixer", "qmx")):
+        with pytest.raises(ConfigError, match=f"{key}: got '{name}'.*did you mean"):
+            make_model(**{key: name})

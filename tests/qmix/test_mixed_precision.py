@@ -33,8 +33,9 @@ def test_values_and_gradients_are_nearly_those_of_float32(bare_policy, config_cl
         assert gradient.dtype == torch.float32, name
         assert (gradient - expected).norm() < 0.1 * expected.norm() + 1e-5, name
     if config_class is K24QMixConfig:
-        for layer, other in zip(policy.masked_layers(), plain.masked_layers(), strict=True):
+        layers = zip(policy.masked_layers(), plain.masked_layers(), policy.last_draws, plain.last_draws, strict=True)
+        for layer, other, draw, expected in layers:
             assert layer.tracker.value.dtype == torch.float32
             torch.testing.assert_close(layer.tracker.value, other.tracker.value, rtol=0.01, atol=0.01)
             # Patterns are scored and drawn in float32: the same ones.
-            assert torch.equal(layer._last_masks, other._last_masks)
+            assert torch.equal(draw.masks, expected.masks)

@@ -37,7 +37,7 @@ def trained_layer(width: int = 21, **options) -> SemiStructuredLinear24:
 
 def learn_from(layer: SemiStructuredLinear24) -> None:
     x = torch.randn(A, 9, layer.in_features) * torch.rand(layer.in_features)
-    layer(x, layer.weights(explore=True), track=torch.ones(A, 9, dtype=torch.bool))
+    layer(x, layer.make_weights(explore=True), track=torch.ones(A, 9, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -62,7 +62,7 @@ def test_a_frozen_layer_learns_its_weights_alone():
     layer.freeze_masks()
     average, rate = layer.tracker.value.clone(), layer.selection_rate.clone()
     x = torch.randn(A, 9, 21) * 50
-    layer(x, layer.weights(explore=True), track=torch.ones(A, 9, dtype=torch.bool)).square().sum().backward()
+    layer(x, layer.make_weights(explore=True), track=torch.ones(A, 9, dtype=torch.bool)).square().sum().backward()
     assert layer.hetero_alpha.grad is None
     assert torch.equal(layer.tracker.value, average)
     assert torch.equal(layer.selection_rate, rate)
@@ -186,10 +186,10 @@ def test_owners_share_one_learned_mask():
         masks = layer.masks(explore)
         assert torch.equal(masks[0], masks[2])
     x = torch.randn(A, 7, 21)
-    weights = layer.weights(explore=True)
-    expected = torch.stack([torch.nn.functional.linear(x[a], weights[a], layer.bias) for a in range(A)])
-    torch.testing.assert_close(layer(x, weights), expected)
-    layer(x, weights, track=torch.ones(A, 7, dtype=torch.bool)).square().sum().backward()
+    made = layer.make_weights(explore=True)
+    expected = torch.stack([torch.nn.functional.linear(x[a], made.weights[a], layer.bias) for a in range(A)])
+    torch.testing.assert_close(layer(x, made), expected)
+    layer(x, made, track=torch.ones(A, 7, dtype=torch.bool)).square().sum().backward()
     assert (layer.hetero_alpha.grad != 0).any()
     assert layer.selection_rate.shape == (1, J, 21)
     layer.freeze_masks()

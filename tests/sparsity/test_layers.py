@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.sparsity import DenseLinear, SemiStructuredLinear24, nm_patterns
+from k24_rllib.sparsity import DenseLinear, LayerWeights, MaskedLayer, SemiStructuredLinear24, nm_patterns
 
 WIDTHS = [*range(1, 10), 21, 64]
 RAGGED = [width for width in WIDTHS if width % 4]
@@ -158,7 +158,7 @@ def test_an_owners_loss_reaches_only_its_alpha():
 @pytest.mark.parametrize("width", WIDTHS)
 def test_straight_through_gradients_reach_alpha_and_weight(width, sampling):
     layer = make_layer(width, sampling=sampling)
-    layer(torch.randn(A, 6, width), layer.weights(explore=True)).square().sum().backward()
+    layer(torch.randn(A, 6, width), layer.make_weights(explore=True)).square().sum().backward()
     for parameter in (layer.weight, layer.hetero_alpha, layer.bias):
         assert parameter.grad.isfinite().all()
     assert (layer.weight.grad != 0).any()
@@ -196,19 +196,37 @@ def test_greedy_masks_carry_no_gradient_to_alpha():
 def test_forward_equals_a_linear_layer_per_owner(kind, bias):
     layer = kind(21, J, A, bias=bias)
     x = torch.randn(A, 7, 21)
-    weights = layer.weights(explore=True)
-    expected = torch.stack([F.linear(x[a], weights[a], layer.bias) for a in range(A)])
-    torch.testing.assert_close(layer(x, weights), expected)
-    torch.testing.assert_close(layer(x, weights.clone()), expected)
+    made = layer.make_weights(explore=True)
+    expected = torch.stack([F.linear(x[a], made.weights[a], layer.bias) for a in range(A)])
+    torch.testing.assert_close(layer(x, made), expected)
+    torch.testing.assert_close(layer(x, LayerWeights(made.weights.clone())), expected)
     assert (layer.bias is not None) == bias
 
 
-def test_forward_takes_weights_of_more_agents_than_owners():
-    layer = make_layer(8)
-    owners = torch.tensor([0, 2, 2, 1])
-    x, weights = torch.randn(4, 3, 8), layer.weights(False)[owners]
-    out = layer(x, weights)
-    torch.testing.assert_close(out[2], F.linear(x[2], layer.weights(False)[2], layer.bias))
+def test_rows_of_any_number_of_groups_where_all_owners_have_the_same_weights():
+    for layer in (DenseLinear(8, J, A), SemiStructuredLinear24(8, J, A, shared_mask=True)):
+        made = layer.make_weights(explore=True)
+        x = torch.randn(A + 2, 3, 8)
+        torch.testing.assert_close(layer(x, made), F.linear(x, made.weights[0], layer.bias))
+        with pytest.raises(ValueError, match=r"expected \[5, rows, 8\]"):
+            layer(torch.randn(A + 2, 3, 7), made)
+
+
+def test_a_layer_that_says_only_what_its_weights_are_is_complete():
+    class Scaled(MaskedLayer):
+        def __init__(self) -> None:
+            super().__init__(8, J, A)
+            self.init_shared(8)
+
+        def weights(self, explore: bool) -> torch.Tensor:
+            return self.weight * torch.arange(1.0, A + 1).view(-1, 1, 1)
+
+    layer, x = Scaled(), torch.randn(A, 3, 8)
+    out = layer(x, layer.make_weights(explore=True), track=torch.ones(A, 3))
+    for owner in range(A):
+        torch.testing.assert_close(out[owner], F.linear((owner + 1) * x[owner], layer.weight, layer.bias))
+    assert layer.num_distinct == A
+    assert layer.joint([layer]) is None
 
 
 def test_without_weights_training_draws_and_evaluation_does_not():
@@ -217,20 +235,20 @@ def test_without_weights_training_draws_and_evaluation_does_not():
     layer.train()
     assert not torch.equal(layer(x), layer(x))
     torch.manual_seed(7)
-    expected = layer.weights(explore=True)
+    expected = layer.make_weights(explore=True)
     torch.manual_seed(7)
     torch.testing.assert_close(layer(x), layer(x, expected))
     layer.eval()
-    torch.testing.assert_close(layer(x), layer(x, layer.weights(explore=False)))
+    torch.testing.assert_close(layer(x), layer(x, layer.make_weights(explore=False)))
 
 
 @pytest.mark.parametrize("kind", [SemiStructuredLinear24, DenseLinear])
 def test_an_owners_input_moves_only_its_output(kind):
     layer = kind(8, J, A)
-    weights, x = layer.weights(explore=True), torch.randn(A, 4, 8)
+    made, x = layer.make_weights(explore=True), torch.randn(A, 4, 8)
     changed = x.clone()
     changed[1] += 1.0
-    before, after = layer(x, weights), layer(changed, weights)
+    before, after = layer(x, made), layer(changed, made)
     assert torch.equal(before[[0, 2]], after[[0, 2]])
     assert not torch.allclose(before[1], after[1])
 
@@ -239,7 +257,7 @@ def test_an_owners_input_moves_only_its_output(kind):
 def test_a_wrong_input_shape_is_named(shape):
     layer = make_layer(8)
     with pytest.raises(ValueError, match=r"expected \[3, rows, 8\]"):
-        layer(torch.zeros(shape), layer.weights(False))
+        layer(torch.zeros(shape), layer.make_weights(False))
 
 
 def test_only_a_tracked_forward_updates_the_average():
@@ -251,8 +269,7 @@ def test_only_a_tracked_forward_updates_the_average():
     layer(x)
     assert torch.equal(layer.tracker.value, torch.ones(8))
     real = torch.tensor([[True, True, False, False, False, True]])
-    weights = layer.weights(explore=True)
-    out = layer(x, weights, track=real)
+    out = layer(x, layer.make_weights(explore=True), track=real)
     torch.testing.assert_close(layer.tracker.value, x[:, [0, 1, 5]].abs().mean((0, 1)))
     out.sum().backward()  # the update must not disturb the backward pass of weights made before it
     assert layer.hetero_alpha.grad.isfinite().all()
@@ -260,11 +277,12 @@ def test_only_a_tracked_forward_updates_the_average():
 
 def test_dense_layer_shares_one_matrix():
     layer = DenseLinear(8, J, A)
-    weights = layer.weights(explore=True)
+    made = layer.make_weights(explore=True)
+    weights = made.weights
     assert weights.shape == (A, J, 8)
     assert weights.data_ptr() == layer.weight.data_ptr()
     x = torch.randn(A, 4, 8)
-    layer(x, weights, track=torch.ones(A, 4, dtype=torch.bool)).sum().backward()
+    layer(x, made, track=torch.ones(A, 4, dtype=torch.bool)).sum().backward()
     torch.testing.assert_close(layer.weight.grad, x.sum((0, 1)).expand(J, 8))
 
 
@@ -284,7 +302,7 @@ def test_outputs_keep_the_scale_of_a_dense_layer():
     x = torch.randn(2, 200, 256)
     masked, dense = (kind(256, 256, 2, bias=False) for kind in (SemiStructuredLinear24, DenseLinear))
     masked.temperature = 1e6  # any half of the weights, not the larger one
-    drawn, expected = (layer(x, layer.weights(explore=True)).std().item() for layer in (masked, dense))
+    drawn, expected = (layer(x, layer.make_weights(explore=True)).std().item() for layer in (masked, dense))
     assert drawn == pytest.approx(expected, rel=0.05)
 
 
@@ -308,23 +326,25 @@ def test_a_colder_layer_is_greedier():
     agreement = []
     for tau in (100.0, 1.0, 0.2, 0.001):
         layer.temperature = tau
-        layer.masks(explore=True)
-        agreement.append(layer.sample_argmax_agreement.item())
+        draw = layer.make_weights(explore=True).draw
+        agreement.append(layer.sample_argmax_agreement(draw).item())
     assert agreement == sorted(agreement)
     assert agreement[0] == pytest.approx(1 / 6, abs=0.1)
     assert agreement[-1] > 0.99
 
 
-def test_agreement_compares_the_last_draw_with_the_most_likely_masks():
+def test_agreement_compares_a_draw_with_the_most_likely_masks():
     layer = make_layer(21, temperature=1.0)
-    assert layer.sample_argmax_agreement.isnan()
-    drawn = layer.padded_masks(explore=True)
+    assert layer.sample_argmax_agreement(None).isnan()
+    draw = layer.make_weights(explore=True).draw
+    drawn = draw.masks.view(A, J, -1)
     same = (drawn == layer.padded_masks(explore=False)).unflatten(-1, (6, 4)).all(-1)  # [A, J, G]
     expected = same[:, :, : layer.num_choice_groups].float().mean()
-    torch.testing.assert_close(layer.sample_argmax_agreement, expected)
-    assert not layer.sample_argmax_agreement.requires_grad
-    narrow = make_layer(2)
-    assert narrow.sample_argmax_agreement == 1.0
+    agreement = layer.sample_argmax_agreement(draw)
+    torch.testing.assert_close(agreement, expected)
+    assert not agreement.requires_grad
+    assert make_layer(2).sample_argmax_agreement(None) == 1.0
+    assert layer.make_weights(explore=False).draw is None
 
 
 def test_state_dict_round_trip_gives_the_same_masks():

@@ -66,17 +66,16 @@ def test_uniform_patterns():
 
 def test_agreement_is_the_layers_mean():
     layers = make_layers(widths=(21, 64))
-    for layer in layers:
-        layer.masks(explore=True)
-    expected = (layers[0].sample_argmax_agreement + layers[1].sample_argmax_agreement) / 2
-    torch.testing.assert_close(pattern_metrics(layers)["sample_argmax_agreement"], expected)
+    draws = [layer.make_weights(explore=True).draw for layer in layers]
+    expected = sum(layer.sample_argmax_agreement(draw) for layer, draw in zip(layers, draws, strict=True)) / 2
+    torch.testing.assert_close(pattern_metrics(layers, draws)["sample_argmax_agreement"], expected)
+    assert pattern_metrics(layers)["sample_argmax_agreement"].isnan()
 
 
 def test_all_are_finite_scalars_without_gradient_even_for_one_owner():
     layers = make_layers(owners=1)
-    for layer in layers:
-        layer.weights(explore=True)
-    for key, value in pattern_metrics(layers).items():
+    draws = [layer.make_weights(explore=True).draw for layer in layers]
+    for key, value in pattern_metrics(layers, draws).items():
         assert value.shape == (), key
         assert value.isfinite(), key
         assert not value.requires_grad, key

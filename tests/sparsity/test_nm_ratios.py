@@ -79,7 +79,8 @@ def test_4_of_8_has_70_patterns_of_which_the_likely_are_drawn():
     assert layer.patterns.shape == (70, 8)
     drawn, best = layer.masks(explore=True), layer.masks(explore=False)
     assert (drawn == best).float().mean() > 0.95
-    kept = sum(t.numel() * t.element_size() for t in (*layer._last_draw, layer._last_masks))
+    draw = layer.make_weights(explore=True).draw
+    kept = sum(t.numel() * t.element_size() for t in (draw.likelihood, draw.drawn, draw.masks))
     assert kept < 0.6e6  # bytes: one tensor the size of all patterns, for three owners of a 64 x 64 layer
 
 

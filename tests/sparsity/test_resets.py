@@ -19,9 +19,9 @@ def seed():
 
 def learner_pass(layer: SemiStructuredLinear24) -> torch.Tensor:
     """Draws masks and uses them as the learner does; returns them."""
-    weights = layer.weights(explore=True)
-    layer(torch.randn(A, 6, layer.in_features), weights, track=REAL)
-    return (weights != 0).float()
+    made = layer.make_weights(explore=True)
+    layer(torch.randn(A, 6, layer.in_features), made, track=REAL)
+    return (made.weights != 0).float()
 
 
 def test_the_selection_rate_is_a_moving_average_of_the_learners_draws():
@@ -36,8 +36,8 @@ def test_the_selection_rate_is_a_moving_average_of_the_learners_draws():
 def test_rollouts_and_greedy_passes_do_not_move_the_selection_rate():
     layer = SemiStructuredLinear24(8, J, A)
     before = layer.selection_rate.clone()
-    layer(torch.randn(A, 6, 8), layer.weights(explore=True))
-    layer(torch.randn(A, 6, 8), layer.weights(explore=False))
+    layer(torch.randn(A, 6, 8), layer.make_weights(explore=True))
+    layer(torch.randn(A, 6, 8), layer.make_weights(explore=False))
     assert torch.equal(layer.selection_rate, before)
 
 
@@ -46,8 +46,7 @@ def test_the_selection_rate_of_a_weight_tends_to_its_probability():
     with torch.no_grad():
         layer.hetero_alpha.normal_()
     for _ in range(600):
-        layer.weights(explore=True)
-        layer.observe(torch.zeros(0, 0, 8), REAL)
+        layer.observe(torch.zeros(A, 0, 8), REAL[:, :0], layer.make_weights(explore=True))
     expected = (layer.pattern_probs() @ layer.patterns).flatten(2)
     torch.testing.assert_close(layer.selection_rate, expected.detach(), rtol=0, atol=0.15)
     assert (layer.selection_rate - 0.5).abs().max() > 0.3
@@ -104,8 +103,7 @@ def test_a_reset_gives_a_dead_weight_another_chance():
         layer.weight.fill_(1.0)
         layer.hetero_alpha.copy_(torch.tensor([4.0, 4.0, -4.0, -4.0]))
     for _ in range(50):
-        layer.weights(explore=True)
-        layer.observe(torch.zeros(0, 0, 4), REAL)
+        layer.observe(torch.zeros(A, 0, 4), REAL[:, :0], layer.make_weights(explore=True))
     dead = (layer.pattern_probs() @ layer.patterns).flatten()[2:].max()
     redrawn = layer.reset_alpha(0.5)
     assert redrawn.flatten().tolist() == [False, False, True, True]
@@ -126,29 +124,20 @@ def test_an_average_per_owner_follows_that_owners_inputs():
     x = torch.randn(A, 6, 8) * torch.tensor([1.0, 10.0, 0.1]).view(A, 1, 1)
     real = torch.rand(A, 6) < 0.7
     real[2] = False
-    layer.observe(x, real)
+    layer.observe(x, real, layer.make_weights(explore=True))
     for owner in range(2):
         torch.testing.assert_close(layer.tracker.value[owner], x[owner][real[owner]].abs().mean(0))
     assert torch.equal(layer.tracker.value[2], torch.ones(8))  # no real row yet
-    layer.observe(x, REAL)
+    layer.observe(x, REAL, layer.make_weights(explore=True))
     torch.testing.assert_close(layer.tracker.value[2], x[2].abs().mean(0))  # its first update sets it
     scores = layer.weight.abs() * layer.tracker.value.unsqueeze(1) * layer.hetero_alpha.sigmoid()
     torch.testing.assert_close(layer.padded_scores(), scores)
 
 
-def test_agents_that_share_an_owner_share_its_average():
-    tracker, by_hand = EMAActivationTracker(4, num_owners=2), EMAActivationTracker(4, num_owners=2)
-    x, real = torch.randn(3, 6, 4), torch.rand(3, 6) < 0.5
-    tracker.update(x, real, torch.tensor([1, 0, 1]))
-    together = torch.stack((torch.cat((x[1], x[1])), torch.cat((x[0], x[2]))))
-    by_hand.update(together, torch.stack((torch.cat((real[1], real[1])), torch.cat((real[0], real[2])))))
-    torch.testing.assert_close(tracker.value, by_hand.value)
-    with pytest.raises(ValueError, match="got 3 agents for 2 mask owners"):
-        tracker.update(x, real)
-    layer = SemiStructuredLinear24(4, J, 2, ema_per_owner=True)
-    owners = torch.tensor([1, 0, 1])
-    layer(x, layer.weights(True)[owners], track=real, owners=owners)
-    torch.testing.assert_close(layer.tracker.value, tracker.value)
+def test_averages_per_owner_need_rows_of_every_owner():
+    tracker = EMAActivationTracker(4, num_owners=2)
+    with pytest.raises(ValueError, match="got the rows of 3 mask owners, expected those of 2"):
+        tracker.update(torch.randn(3, 6, 4), torch.ones(3, 6))
 
 
 def test_a_soft_reset_of_averages_per_owner_keeps_owners_apart():

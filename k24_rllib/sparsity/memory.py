@@ -9,8 +9,8 @@ FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
-    """What acting needs of a layer or a network: trained numbers, and the bytes of these and of masks.
+class Memory:
+    """What a layer or a network takes to keep for acting: trained numbers, and the bytes of these and of masks.
 
     Attributes:
         numbers: Of all mask owners together; what they share counts once.
@@ -25,18 +25,18 @@ class Storage:
     owner_size: float
 
     @classmethod
-    def shared(cls, numbers: int) -> Storage:
+    def shared(cls, numbers: int) -> Memory:
         """Returns that of `numbers` which all owners use, as in a dense layer or a shared GRU."""
         return cls(numbers, FLOAT_BYTES * numbers, numbers, FLOAT_BYTES * numbers)
 
     @classmethod
-    def owned(cls, numbers: int, owners: int) -> Storage:
+    def owned(cls, numbers: int, owners: int) -> Memory:
         """Returns that of `numbers` of each owner's own."""
         total = owners * numbers
         return cls(total, FLOAT_BYTES * total, numbers, FLOAT_BYTES * numbers)
 
-    def __add__(self, other: Storage) -> Storage:
-        return Storage(
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(
             self.numbers + other.numbers,
             self.size + other.size,
             self.owner_numbers + other.owner_numbers,

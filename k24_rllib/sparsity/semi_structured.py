@@ -8,6 +8,8 @@ over six neighbouring numbers are what CPU kernels are slow at.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +17,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
-from k24_rllib.sparsity.layer import MaskedLayer
-from k24_rllib.sparsity.patterns import check_estimator, nm_patterns, normalize_logits, sample_patterns
+from k24_rllib.sparsity.joint import JointPatterns
+from k24_rllib.sparsity.layer import LAYERS, JointWeights, LayerWeights, MaskedLayer
+from k24_rllib.sparsity.memory import FLOAT_BYTES, Memory
+from k24_rllib.sparsity.patterns import (
+    NM_RATIOS,
+    PatternDraw,
+    PatternWeights,
+    check_estimator,
+    nm_patterns,
+    normalize_logits,
+    sample_patterns,
+)
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
-from k24_rllib.sparsity.storage import FLOAT_BYTES, Storage
 
 MASKS = ("learned", "fixed_random")
 REVIVE = ("dead", "random")
@@ -111,8 +122,6 @@ class SemiStructuredLinear(MaskedLayer):
         self.register_buffer("selection_rate", torch.full(self.hetero_alpha.shape, n / m))
         self.register_buffer("patterns", nm_patterns(n, m), persistent=False)
         self.register_buffer("legal", _legal_patterns(self.patterns, in_features), persistent=False)
-        self._last_draw: tuple[Tensor, Tensor] | None = None
-        self._last_masks: Tensor | None = None
         self.register_buffer("frozen_mask", self._random_mask() if self.fixed else None)
         self.hetero_alpha.requires_grad_(not self.fixed)
         # Effective fan-in: what a row keeps, n / m of I where I is a multiple of m.
@@ -136,14 +145,14 @@ class SemiStructuredLinear(MaskedLayer):
         """Describes the layer in a printed model."""
         return f"{super().extra_repr()}, {self.n}:{self.m}{', frozen' if self.frozen else ''}"
 
-    def storage(self) -> Storage:
-        """Returns what acting needs: the shared weights, and for each mask the index of every group's pattern."""
+    def memory(self) -> Memory:
+        """Returns the memory that acting needs: shared weights, and for each mask the index of every pattern."""
         ragged = self.in_features % self.m
         kept = self.out_features * (self.n * (self.in_features // self.m) + min(self.n, ragged))
         index_bits = math.ceil(math.log2(len(self.patterns)))  # 3 for 2:4
         mask_bytes = self.out_features * self.num_groups * index_bits / 8
         numbers, owner_numbers = self.weight.numel() + self.num_biases, kept + self.num_biases
-        return Storage(
+        return Memory(
             numbers=numbers,
             size=FLOAT_BYTES * numbers + self.num_distinct * mask_bytes,
             owner_numbers=owner_numbers,
@@ -188,22 +197,30 @@ class SemiStructuredLinear(MaskedLayer):
             explore: Draws patterns, with an estimated gradient. Otherwise, and always once masks are frozen, takes the
                 most likely ones, without noise or gradient.
         """
-        if explore and not self.frozen:
-            logits = self._logits()
-            drawn = self._draw(logits)
-            masks = self._kept(drawn)
-            self.remember_draw(logits.detach(), drawn.detach().max(0).indices, masks.detach())
-        else:
-            masks = self.patterns.index_select(0, self.most_likely_patterns().flatten())
-        return masks.view(self.num_distinct, self.out_features, -1)
+        return self._padded_masks(explore)[0]
 
     def masks(self, explore: bool) -> Tensor:
         """Returns every owner's mask, `[A, J, I]` of 0 and 1; see `padded_masks`."""
-        return self.for_each_owner(self._distinct_masks(explore).to(self.weight.dtype))
+        return self.for_each_owner(self._distinct_masks(explore)[0].to(self.weight.dtype))
 
     def weights(self, explore: bool) -> Tensor:
         """Returns every owner's weights `W * mask[a]`, `[A, J, I]`; see `padded_masks`."""
-        return self.for_each_owner(self.weight * self._distinct_masks(explore))
+        return self.make_weights(explore).weights
+
+    def make_weights(self, explore: bool) -> PatternWeights:
+        """Returns every owner's weights, as `weights` does, and the draw they were made from."""
+        masks, draw = self._distinct_masks(explore)
+        return PatternWeights(self.for_each_owner(self.weight * masks), draw)
+
+    @classmethod
+    def joint(cls, layers: Sequence[MaskedLayer]) -> JointWeights | None:
+        """Returns what draws all layers' patterns in one pass.
+
+        A subclass says for itself whether it can: one that scores or draws in another way would be passed over.
+        """
+        if cls not in (SemiStructuredLinear, SemiStructuredLinear24):
+            return None
+        return JointPatterns([layer for layer in layers if isinstance(layer, SemiStructuredLinear)])
 
     def for_each_owner(self, distinct: Tensor) -> Tensor:
         """Returns `[A, J, I]` of `[R, J, I]`: a view where all owners share one mask."""
@@ -211,38 +228,26 @@ class SemiStructuredLinear(MaskedLayer):
             return distinct
         return distinct.expand(self.num_masks, -1, -1)
 
-    def remember_draw(self, likelihood: Tensor, drawn: Tensor, masks: Tensor) -> None:
-        """Keeps what follows draws: the metrics, if anybody asks for them, and the selection rate.
+    def observe(self, x: Tensor, track: Tensor, made: LayerWeights) -> None:
+        """Updates the activation average with the real rows of `x [A, rows, I]`, and the selection rate.
 
-        Args:
-            likelihood: Logits or probabilities of the patterns, `[P, R, J, G]`; here and below `J` and `G` may be one.
-            drawn: Index of the pattern drawn, `[R, J, G]`.
-            masks: `[R, J, m * G]`.
-        """
-        self._last_draw = (likelihood, drawn)
-        self._last_masks = masks.view(self.num_distinct, self.out_features, -1)
-
-    def observe(self, x: Tensor, track: Tensor, owners: Tensor | None = None) -> None:
-        """Updates the activation average with the real rows of `x [N, rows, I]`, and the selection rate.
-
-        Whoever calls it learns, so the selection rate follows the last draw: the one of this learner batch. Frozen
-        masks need neither.
+        Whoever calls it learns, so the selection rate follows the draw of this learner batch. Frozen masks need
+        neither.
         """
         if self.frozen:
             return
-        self.tracker.update(x, track, owners)
-        if self._last_masks is not None:
-            self.selection_rate.lerp_(self._real_columns(self._last_masks), 1.0 - SELECTION_MOMENTUM)
+        self.tracker.update(x, track)
+        if isinstance(made, PatternWeights) and made.draw is not None:
+            masks = made.draw.masks.view(self.num_distinct, self.out_features, -1)
+            self.selection_rate.lerp_(self._real_columns(masks), 1.0 - SELECTION_MOMENTUM)
 
-    @property
-    def sample_argmax_agreement(self) -> Tensor:
-        """Share of groups whose last drawn pattern was the most likely one; NaN before a draw, 1 without a choice."""
+    def sample_argmax_agreement(self, draw: PatternDraw | None) -> Tensor:
+        """Returns the share of groups that drew the most likely pattern; NaN without a draw, 1 without a choice."""
         if self.num_choice_groups == 0 or self.frozen:
             return self.temperature.new_ones(())
-        if self._last_draw is None:
+        if draw is None:
             return self.temperature.new_full((), torch.nan)
-        likelihood, drawn = self._last_draw
-        agrees = likelihood.max(0).indices == drawn
+        agrees = draw.likelihood.max(0).indices == draw.drawn
         agrees = agrees.view(self.num_distinct, self.out_features, self.num_groups)
         return agrees[..., : self.num_choice_groups].float().mean()
 
@@ -259,7 +264,7 @@ class SemiStructuredLinear(MaskedLayer):
         The mask is part of the state dict: loading a state freezes or unfreezes the layer as it was saved.
         """
         if not self.frozen:
-            self.frozen_mask = self._distinct_masks(explore=False).bool()
+            self.frozen_mask = self._distinct_masks(explore=False)[0].bool()
 
     @torch.no_grad()
     def reset_alpha(self, fraction: float, revive: str = "dead", generator: torch.Generator | None = None) -> Tensor:
@@ -334,11 +339,27 @@ class SemiStructuredLinear(MaskedLayer):
         """Returns the masks of one-hot patterns `[P, R, J, G]`, `[R * J * G, m]`."""
         return drawn.flatten(1).mT @ self.patterns  # mask = pattern @ M
 
-    def _distinct_masks(self, explore: bool) -> Tensor:
-        """Returns the masks that differ, `[R, J, I]`: 0 and 1, or bool once they are frozen."""
+    def _padded_masks(self, explore: bool) -> tuple[Tensor, PatternDraw | None]:
+        """Returns what `padded_masks` does, and the draw if there was one."""
+        if not explore or self.frozen:
+            masks = self.patterns.index_select(0, self.most_likely_patterns().flatten())
+            return masks.view(self.num_distinct, self.out_features, -1), None
+        logits = self._logits()
+        one_hot = self._draw(logits)
+        masks = self._kept(one_hot)
+        draw = PatternDraw(
+            likelihood=logits.detach().flatten(2),
+            drawn=one_hot.detach().max(0).indices.flatten(1),
+            masks=masks.detach().view(self.num_distinct, -1, self.m),
+        )
+        return masks.view(self.num_distinct, self.out_features, -1), draw
+
+    def _distinct_masks(self, explore: bool) -> tuple[Tensor, PatternDraw | None]:
+        """Returns the masks that differ, `[R, J, I]`: 0 and 1, or bool once they are frozen, and the draw, if any."""
         if self.frozen_mask is not None:
-            return self.frozen_mask
-        return self._real_columns(self.padded_masks(explore))
+            return self.frozen_mask, None
+        padded, draw = self._padded_masks(explore)
+        return self._real_columns(padded), draw
 
     def _pad(self, values: Tensor) -> Tensor:
         """Returns `[..., m * G]` of `[..., I]`, with columns of 0 after it."""
@@ -390,3 +411,7 @@ def _legal_patterns(patterns: Tensor, in_features: int) -> Tensor | None:
     legal = torch.ones(count, 1, 1, -(-in_features // size), dtype=torch.bool)
     legal[:, 0, 0, -1] = last
     return legal
+
+
+for _ratio, (_n, _m) in NM_RATIOS.items():
+    LAYERS.register(_ratio, partial(SemiStructuredLinear, n=_n, m=_m))
