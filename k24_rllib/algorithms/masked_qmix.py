@@ -115,7 +115,7 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
         super().__init__(observation_space, action_space, config)
         if not self.masked_layers():
             raise ConfigError(
-                f"layer: got {config['layer']!r} with an algorithm that learns masks, expected null or a layer that is a "
+                f"layer: got {config['layer']!r} with an algorithm that learns masks, expected null or a "
                 f"{self.layer_type.__name__} (run: QMix takes any)"
             )
         self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
