@@ -137,7 +137,7 @@ def train_parser(program: str) -> _Parser:
 
 def evaluate_parser(program: str) -> _Parser:
     """Returns the parser of `rllib evaluate`."""
-    from k24_rllib.cli.evaluate import DEFAULT_EPISODES, DEFAULT_SEED
+    from k24_rllib.experiments.evaluate import DEFAULT_EPISODES, DEFAULT_SEED
 
     parser = _Parser(
         prog=f"{program} evaluate",
@@ -198,7 +198,7 @@ def bench_parser(program: str) -> _Parser:
 
 def compare_parser(program: str) -> _Parser:
     """Returns the parser of `rllib compare`."""
-    from k24_rllib.cli.comparison.training import DEFAULT_OUT, DEFAULT_SEEDS
+    from k24_rllib.comparison.training import DEFAULT_OUT, DEFAULT_SEEDS
 
     parser = _Parser(
         prog=f"{program} compare",
@@ -280,8 +280,8 @@ def _train(program: str, words: Sequence[str]) -> int:
         raise ConfigError(f"unexpected argument {arguments.positional!r}, as -f {arguments.file} names the file")
     _check_resume_alone(arguments)
 
-    from k24_rllib.cli.experiment import Overrides
-    from k24_rllib.cli.train import TrainOptions, run_train
+    from k24_rllib.experiments.experiment import Overrides
+    from k24_rllib.experiments.run import TrainOptions, run_train
 
     overrides = Overrides(
         set=arguments.set,
@@ -320,7 +320,7 @@ def _check_resume_alone(arguments: argparse.Namespace) -> None:
 
 def _evaluate(program: str, words: Sequence[str]) -> int:
     """Parses the words after `rllib evaluate` and evaluates."""
-    from k24_rllib.cli.evaluate import run_evaluate
+    from k24_rllib.experiments.evaluate import run_evaluate
 
     arguments = evaluate_parser(program).parse(words)
     if arguments.checkpoint is None:
@@ -333,7 +333,7 @@ def _evaluate(program: str, words: Sequence[str]) -> int:
 def _bench(program: str, words: Sequence[str]) -> int:
     """Parses the words after `rllib bench` and measures."""
     from k24_rllib.cli.bench import BenchOptions, benchmark_names, run_bench
-    from k24_rllib.cli.report import output_file
+    from k24_rllib.reporting import output_file
 
     arguments = bench_parser(program).parse(words)
     return run_bench(
@@ -360,9 +360,9 @@ def _compare(program: str, words: Sequence[str]) -> int:
         raise ConfigError(f"what to compare? expected {program} compare RUN_OR_YAML...")
     _import_modules(arguments.modules)
 
-    from k24_rllib.cli.compare import CompareOptions, run_compare
-    from k24_rllib.cli.comparison.table import Budget
-    from k24_rllib.cli.report import output_file
+    from k24_rllib.comparison.sources import CompareOptions, run_compare
+    from k24_rllib.comparison.table import Budget
+    from k24_rllib.reporting import output_file
 
     return run_compare(
         CompareOptions(

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.checkpoints import find_checkpoint, read_state
-from k24_rllib.cli.evaluate import evaluate_checkpoint, evaluate_command, import_words
-from k24_rllib.cli.experiment import Experiment, Overrides, build_config, read_experiments
-from k24_rllib.cli.grid import grid_points
-from k24_rllib.cli.ray_session import available_cpus, quiet_ray, start_ray
-from k24_rllib.cli.stopping import ENV_STEPS, SECONDS, is_reached, result_value
+from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
+from k24_rllib.experiments.evaluate import evaluate_checkpoint, evaluate_command, import_words
+from k24_rllib.experiments.experiment import Experiment, Overrides, build_config, read_experiments
+from k24_rllib.experiments.grid import grid_points
+from k24_rllib.experiments.ray_session import available_cpus, quiet_ray, start_ray
+from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, is_reached, result_value
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run_train(options: TrainOptions) -> int:
     prepare_ray(experiments, options)
     import ray
 
-    from k24_rllib.cli.progress import duration
+    from k24_rllib.experiments.progress import duration
 
     try:
         for experiment in experiments:
@@ -147,7 +147,7 @@ def _start_ray(options: TrainOptions, request: dict[str, float]) -> None:
 
 def _run_experiment(experiment: Experiment, options: TrainOptions) -> int:
     """Runs one experiment to its end, prints what came out, and returns the exit code."""
-    from k24_rllib.cli.interrupt import Interrupt
+    from k24_rllib.experiments.interrupt import Interrupt
 
     print(
         f"{experiment.name}: {experiment.run} on {experiment.config['env']}, results in {experiment.directory}",
@@ -173,8 +173,8 @@ def run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> l
     from ray import tune
     from ray.tune.stopper import FunctionStopper
 
-    from k24_rllib.cli.interrupt import LeaveWhenPaused, PausingScheduler
-    from k24_rllib.cli.progress import Progress
+    from k24_rllib.experiments.interrupt import LeaveWhenPaused, PausingScheduler
+    from k24_rllib.experiments.progress import Progress
 
     resume = options.resume and _can_resume(experiment)
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
@@ -201,7 +201,7 @@ def run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> l
 
 def _report_trial(trial: Any, options: TrainOptions) -> None:
     """Evaluates a finished trial's last checkpoint and prints the result."""
-    from k24_rllib.cli.progress import duration
+    from k24_rllib.experiments.progress import duration
 
     result = trial.last_result or {}
     steps, seconds = result_value(result, ENV_STEPS) or 0, result_value(result, SECONDS) or 0

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_name, check_number
-from k24_rllib.cli.grid import GRID_KEY, grid_axes, grid_points
-from k24_rllib.cli.overrides import apply_set, parse_stop
-from k24_rllib.cli.stopping import ENV_STEPS, check_stop
-from k24_rllib.cli.yaml_reader import read_yaml_file
+from k24_rllib.experiments.grid import GRID_KEY, grid_axes, grid_points
+from k24_rllib.experiments.overrides import apply_set, parse_stop
+from k24_rllib.experiments.stopping import ENV_STEPS, check_stop
+from k24_rllib.experiments.yaml_reader import read_yaml_file
 
 if TYPE_CHECKING:
     from k24_rllib.qmix import QMixConfig

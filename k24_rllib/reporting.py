@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.ray_session import available_cpus
+from k24_rllib.experiments.ray_session import available_cpus
 
 GAP = "  "
 

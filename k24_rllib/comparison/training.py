@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.runs import find_trials, read_config, read_results, was_built
-from k24_rllib.cli.experiment import Experiment, Overrides, read_experiments
-from k24_rllib.cli.grid import grid_points
-from k24_rllib.cli.stopping import is_reached
-from k24_rllib.cli.train import TrainOptions, prepare_ray, report_failure, run_tune
+from k24_rllib.comparison.runs import find_trials, read_config, read_results, was_built
+from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
+from k24_rllib.experiments.grid import grid_points
+from k24_rllib.experiments.run import TrainOptions, prepare_ray, report_failure, run_tune
+from k24_rllib.experiments.stopping import is_reached
 
 DEFAULT_SEEDS = "5"
 DEFAULT_OUT = "~/ray_results/compare"
@@ -179,8 +179,8 @@ def run_jobs(
     """
     import ray
 
-    from k24_rllib.cli.interrupt import Interrupt
-    from k24_rllib.cli.progress import duration
+    from k24_rllib.experiments.interrupt import Interrupt
+    from k24_rllib.experiments.progress import duration
 
     waiting = [job for job in jobs if not is_finished(job)]
     for job in jobs:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k24_rllib.cli.checkpoints import find_checkpoint, load_for_evaluation, read_state
-from k24_rllib.cli.ray_session import quiet_ray, start_ray
+from k24_rllib.experiments.checkpoints import find_checkpoint, load_for_evaluation, read_state
+from k24_rllib.experiments.ray_session import quiet_ray, start_ray
 
 DEFAULT_EPISODES = 100
 DEFAULT_SEED = 0

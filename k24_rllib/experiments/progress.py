@@ -11,8 +11,8 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from k24_rllib.cli.evaluate import score, score_reference
-from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
+from k24_rllib.experiments.evaluate import score, score_reference
+from k24_rllib.experiments.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
 
 TRAINING_RETURN = "env_runners/episode_return_mean"
 GREEDY_RETURN = "evaluation/env_runners/episode_return_mean"

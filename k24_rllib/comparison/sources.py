@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.methods import Comparison, check_metrics, compare_runs, unknown_metrics
-from k24_rllib.cli.comparison.points_csv import check_metric_names, read_points, write_points
-from k24_rllib.cli.comparison.runs import Run, find_trials, missing_path, read_trial
-from k24_rllib.cli.comparison.table import Budget, aggregate_table, make_table, print_tables, write_json
-from k24_rllib.cli.comparison.training import (
+from k24_rllib.comparison.methods import Comparison, check_metrics, compare_runs, unknown_metrics
+from k24_rllib.comparison.points_csv import check_metric_names, read_points, write_points
+from k24_rllib.comparison.runs import Run, find_trials, missing_path, read_trial
+from k24_rllib.comparison.table import Budget, aggregate_table, make_table, print_tables, write_json
+from k24_rllib.comparison.training import (
     DEFAULT_SEEDS,
     Job,
     check_apart,
@@ -23,9 +23,9 @@ from k24_rllib.cli.comparison.training import (
     plan_jobs,
     run_jobs,
 )
-from k24_rllib.cli.experiment import Overrides
-from k24_rllib.cli.ray_session import quiet_ray
-from k24_rllib.cli.train import TrainOptions
+from k24_rllib.experiments.experiment import Overrides
+from k24_rllib.experiments.ray_session import quiet_ray
+from k24_rllib.experiments.run import TrainOptions
 
 YAML = (".yaml", ".yml")
 CSV = (".csv",)
@@ -187,7 +187,7 @@ def _report(comparisons: Sequence[Comparison], options: CompareOptions) -> None:
     if options.json is not None:
         write_json(options.json, shown)
     if options.figure is not None:
-        from k24_rllib.cli.comparison.figure import draw
+        from k24_rllib.comparison.figure import draw
 
         draw(comparisons, options.figure, options.metrics, with_return=not options.no_return)
     for file in (options.csv, options.json, options.figure):

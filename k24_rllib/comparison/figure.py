@@ -13,8 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib import ticker
 
-from k24_rllib.cli.comparison.curves import Curve, learning_curves
-from k24_rllib.cli.comparison.methods import Comparison
+from k24_rllib.comparison.curves import Curve, learning_curves
+from k24_rllib.comparison.methods import Comparison
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers too (Okabe and Ito, without their yellow, which is too light for a line)."""
