@@ -1,18 +1,17 @@
-"""`rllib compare`: several methods and seeds, run or read, as a table and a figure with intervals."""
+"""What is compared: runs that lie in directories and CSV files, and YAML files, which are run first."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.comparison.methods import Comparison, check_metrics, compare_runs, unknown_metrics
-from k24_rllib.comparison.points_csv import check_metric_names, read_points, write_points
+from k24_rllib.comparison.points_csv import check_metric_names, read_points
 from k24_rllib.comparison.runs import Run, find_trials, missing_path, read_trial
-from k24_rllib.comparison.table import Budget, aggregate_table, make_table, print_tables, write_json
+from k24_rllib.comparison.table import Budget, Table, aggregate_table, make_table
 from k24_rllib.comparison.training import (
     DEFAULT_SEEDS,
     Job,
@@ -24,8 +23,7 @@ from k24_rllib.comparison.training import (
     run_jobs,
 )
 from k24_rllib.experiments.experiment import Overrides
-from k24_rllib.experiments.ray_session import quiet_ray
-from k24_rllib.experiments.run import TrainOptions
+from k24_rllib.experiments.run import RunOptions
 
 YAML = (".yaml", ".yml")
 CSV = (".csv",)
@@ -33,31 +31,28 @@ CSV = (".csv",)
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What to compare, and where to write it."""
+    """What is read, and how YAML files are run."""
 
-    program: str
-    words: Sequence[str]
-    """The command line after `compare`, to be repeated."""
-    sources: Sequence[str]
-    seeds: str | None = None
-    out: str | None = None
-    set: Sequence[str] = ()
-    stop: Sequence[str] = ()
-    concurrent: int = 1
-    budget: Budget = field(default_factory=Budget)
-    csv: Path | None = None
-    json: Path | None = None
-    figure: Path | None = None
     metrics: Sequence[str] = ()
     """The learner's metrics to compare beside the greedy return, none twice."""
-    no_return: bool = False
-    """Whether the figure leaves the greedy return out."""
+    seeds: str | None = None
+    """In the words of the command line: `5` is 0 to 4, `3,7,9` is those. None is five."""
+    out: str | None = None
+    """Where results go, and what is finished already is read from; None is `~/ray_results/compare`."""
+    set: Sequence[str] = ()
+    """Laid over every file, as in `lr=1e-3`; `stop` too, as in `timesteps_total=100000`."""
+    stop: Sequence[str] = ()
+    concurrent: int = 1
+    """Trials of a grid at once."""
+    again: str = ""
+    """The command line that goes on after Ctrl-C, to be told; nothing where there is none."""
     verbose: int = 0
+    """Above 0, Ray's own messages are shown."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One argument: a path, and what to call the method that it holds."""
+    """One thing to compare: a path, and what to call the method that it holds."""
 
     path: Path
     label: str | None = None
@@ -68,32 +63,69 @@ class Source:
         return not self.path.is_dir() and self.path.suffix in YAML
 
 
-def run_compare(options: CompareOptions) -> int:
-    """Runs `rllib compare` and returns its exit code; whatever the user got wrong is found before anything runs."""
-    if options.verbose == 0:
-        quiet_ray()
+@dataclass(frozen=True)
+class Gathered:
+    """The runs to compare, after those of YAML files were run."""
+
+    runs: list[Run]
+    failed: list[str]
+    """Names of what failed, which is not among the runs."""
+    exit_code: int = 0
+    """Other than 0 if the user stopped it, and nothing was gathered."""
+
+
+def compare(sources: Sequence[str], options: CompareOptions | None = None) -> list[Comparison]:
+    """Compares methods: one `Comparison` for each environment, from which tables and figures are made.
+
+    What failed is said on stderr and left out.
+
+    Args:
+        sources: Directories of trials or experiments, CSV files of evaluations, or YAML files, which are run first as
+            far as their runs are not finished. `NAME=PATH` gives a method a name.
+        options: The metrics to read too, and how files are run.
+
+    Raises:
+        ConfigError: for what can't be read, run or compared.
+        KeyboardInterrupt: if the user stopped a run; the next call goes on with it.
+    """
+    options = options or CompareOptions()
     check_metric_names(options.metrics)
-    if options.no_return and not (options.figure and options.metrics):
-        raise ConfigError("--no-return: is for a --figure with --metric, expected both")
-    sources = [parse_source(given) for given in options.sources]
-    jobs = _plan(sources, options)
-    read = {source: _read(source, options.metrics) for source in sources if not source.is_yaml}
+    gathered = gather(sources, options)
+    if gathered.exit_code:
+        raise KeyboardInterrupt
+    comparisons = compare_runs(gathered.runs)
+    check_metrics(comparisons, options.metrics)
+    return comparisons
+
+
+def gather(sources: Sequence[str], options: CompareOptions) -> Gathered:
+    """Reads the runs of `sources`, and runs YAML files first; see `compare`."""
+    parsed = [parse_source(given) for given in sources]
+    jobs = _plan(parsed, options)
+    read = {source: _read(source, options.metrics) for source in parsed if not source.is_yaml}
     failed: list[str] = []
     if jobs:
         every = [job for planned in jobs.values() for job in planned]
         check_apart(every)
         others = [run for its in read.values() for run in its]
         watch = _MetricWatch(options.metrics, every, others)
-        code, failed = run_jobs(in_rounds(every), _train_options(options), lambda: _again(options), watch.take)
+        how = RunOptions(resume=True, verbose=options.verbose, max_concurrent=options.concurrent)
+        code, failed = run_jobs(in_rounds(every), how, options.again, watch.take)
         if code:
-            return code
+            return Gathered([], failed, code)
     runs: list[Run] = []
-    for source in sources:
+    for source in parsed:
         runs += _read_jobs(jobs[source], failed) if source.is_yaml else read[source]
-    _report(compare_runs(_without_repetition(runs)), options)
-    if failed:
-        print(f"rllib: error: {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return Gathered(_without_repetition(runs), failed)
+
+
+def make_tables(
+    comparisons: Sequence[Comparison], budget: Budget | None = None, metrics: Sequence[str] = ()
+) -> list[Table]:
+    """Returns a table for each environment and, last, one of their scores together where they can be compared."""
+    tables = [make_table(comparison, budget or Budget(), metrics) for comparison in comparisons]
+    together = aggregate_table(comparisons, tables)
+    return tables if together is None else [*tables, together]
 
 
 def parse_source(given: str) -> Source:
@@ -173,38 +205,3 @@ def _without_repetition(runs: Sequence[Run]) -> list[Run]:
     if not unique:
         raise ConfigError("every run failed, so there is nothing to compare")
     return list(unique.values())
-
-
-def _report(comparisons: Sequence[Comparison], options: CompareOptions) -> None:
-    """Prints the tables and writes the files that were asked for."""
-    check_metrics(comparisons, options.metrics)
-    tables = [make_table(comparison, options.budget, options.metrics) for comparison in comparisons]
-    together = aggregate_table(comparisons, tables)
-    shown = tables if together is None else [*tables, together]
-    print_tables(shown)
-    if options.csv is not None:
-        write_points(options.csv, comparisons, tables, options.metrics)
-    if options.json is not None:
-        write_json(options.json, shown)
-    if options.figure is not None:
-        from k24_rllib.comparison.figure import draw
-
-        draw(comparisons, options.figure, options.metrics, with_return=not options.no_return)
-    for file in (options.csv, options.json, options.figure):
-        if file is not None:
-            print(f"wrote {file}")
-
-
-def _train_options(options: CompareOptions) -> TrainOptions:
-    return TrainOptions(
-        program=options.program,
-        file=Path(),
-        overrides=Overrides(),
-        resume=True,
-        verbose=options.verbose,
-        max_concurrent=options.concurrent,
-    )
-
-
-def _again(options: CompareOptions) -> str:
-    return shlex.join([options.program, "compare", *options.words])

@@ -21,8 +21,7 @@ from k24_rllib.comparison.statistics import (
     estimate,
     probability_of_improvement,
 )
-from k24_rllib.experiments.progress import duration
-from k24_rllib.reporting import print_table, write_measured
+from k24_rllib.reporting import duration, print_table, write_measured
 
 PACKAGES = ("torch", "ray", "numpy", "scipy")
 ALL_ENVIRONMENTS = "all environments"

@@ -1,16 +1,14 @@
-"""`rllib evaluate`: greedy episodes with a checkpoint's policy, and how good they were."""
+"""Greedy episodes with a checkpoint's policy, and how good they were."""
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k24_rllib.experiments.checkpoints import find_checkpoint, load_for_evaluation, read_state
-from k24_rllib.experiments.ray_session import quiet_ray, start_ray
+from k24_rllib.experiments.checkpoints import load_for_evaluation
 
 DEFAULT_EPISODES = 100
 DEFAULT_SEED = 0
@@ -76,26 +74,3 @@ def evaluate_checkpoint(checkpoint: Path, episodes: int = DEFAULT_EPISODES, seed
     finally:
         algorithm.stop()
     return Evaluation.of(played["episode_returns"].tolist(), reference)
-
-
-def evaluate_command(program: str, checkpoint: Path, modules: Sequence[str] = ()) -> str:
-    """Returns the command line that repeats the evaluation at the end of a run, importing the user's `modules`."""
-    return shlex.join([program, "evaluate", str(checkpoint), *import_words(modules)])
-
-
-def import_words(modules: Sequence[str]) -> list[str]:
-    """Returns the words of a command line that import the user's `modules`."""
-    return [word for name in modules for word in ("--import", name)]
-
-
-def run_evaluate(given: str, episodes: int, seed: int, verbose: int) -> int:
-    """Runs `rllib evaluate` and returns its exit code."""
-    if verbose == 0:
-        quiet_ray()
-    checkpoint = find_checkpoint(given)
-    read_state(checkpoint)  # what is no checkpoint is refused before Ray starts
-    print(f"checkpoint     {checkpoint}", flush=True)
-    start_ray(verbose=verbose)  # RLlib needs it to build an algorithm, even one without workers
-    for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
-        print(line, flush=True)
-    return 0

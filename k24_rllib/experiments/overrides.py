@@ -1,4 +1,4 @@
-"""The command line's `--set` and `--stop`, laid over what the file says."""
+"""`--set` and `--stop`, laid over what the file says."""
 
 from __future__ import annotations
 

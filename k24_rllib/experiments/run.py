@@ -1,41 +1,34 @@
-"""`rllib train`: start Ray, run a file's experiments through Tune, say how good the result is."""
+"""Running experiments through Tune: Ray is started with room for them, and every trial can be stopped and resumed."""
 
 from __future__ import annotations
 
 import math
 import os
-import shlex
-import signal
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
-from k24_rllib.experiments.evaluate import evaluate_checkpoint, evaluate_command, import_words
-from k24_rllib.experiments.experiment import Experiment, Overrides, build_config, read_experiments
+from k24_rllib.experiments.experiment import Experiment, build_config
 from k24_rllib.experiments.grid import grid_points
-from k24_rllib.experiments.ray_session import available_cpus, quiet_ray, start_ray
-from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, is_reached, result_value
+from k24_rllib.experiments.ray_session import start_ray
+from k24_rllib.experiments.stopping import is_reached
+from k24_rllib.reporting import available_cpus
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """The command line of `rllib train`, beside what it changes in the file."""
+class RunOptions:
+    """How experiments are run."""
 
-    program: str
-    """How the user calls this program: `rllib` or `k24`."""
-    file: Path
-    overrides: Overrides
     resume: bool = False
+    """Whether to go on with what an interrupted or failed run left, where it left something."""
     ray_address: str | None = None
     dashboard: bool = False
     verbose: int = 0
-    modules: Sequence[str] = ()
-    """The user's modules, already imported; evaluating the result needs them too."""
+    """Above 0, Ray's own messages are shown."""
     max_concurrent: int | None = None
     """Trials that may run at once; None means as many as Ray has room for."""
 
@@ -45,38 +38,79 @@ class TrainOptions:
         return self.ray_address or os.environ.get("RAY_ADDRESS")
 
 
-def run_train(options: TrainOptions) -> int:
-    """Runs `rllib train` and returns its exit code; whatever the user got wrong is found before Ray starts."""
-    began = time.monotonic()
-    if options.verbose == 0:
-        quiet_ray()
-    experiments = read_experiments(options.file, options.overrides)
-    if options.resume:
-        _check_resume(experiments)
-    prepare_ray(experiments, options)
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an experiment: its trials, as Tune knows them."""
+
+    trials: list[Any]
+    stopped_by: int | None = None
+    """The signal by which the user stopped it, after which its trials are saved and not finished."""
+
+    @property
+    def failed(self) -> list[Any]:
+        """The trials that ended by an error."""
+        return [trial for trial in self.trials if trial.status == "ERROR"]
+
+    @property
+    def finished(self) -> list[Any]:
+        """The trials that did not fail; of a stopped experiment, some are saved and not finished."""
+        return [trial for trial in self.trials if trial.status != "ERROR"]
+
+
+def run_experiment(experiment: Experiment, options: RunOptions | None = None) -> Outcome:
+    """Runs an experiment to its end, or until Ctrl-C, and prints its progress.
+
+    Ray is started, and left running, unless it runs already; around several experiments put `ray_for`.
+    """
     import ray
 
-    from k24_rllib.experiments.progress import duration
+    from k24_rllib.experiments.interrupt import Interrupt
 
+    options = options or RunOptions()
+    if not ray.is_initialized():
+        _start_ray(options, _check([experiment], options))
+    with Interrupt() as interrupt:
+        trials = _run_tune(experiment, options, interrupt)
+    return Outcome(trials, interrupt.signal)
+
+
+def failure(trial: Any) -> str:
+    """Returns why a trial failed, in one line, and where the whole story is."""
+    log = Path(trial.path) / "error.txt"
+    if not log.is_file():  # not copied there, or not on this machine
+        log = Path(trial.error_file or log)
+    lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
+    return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
+
+
+@contextmanager
+def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[None]:
+    """Runs Ray with room for each of the experiments, all of which are checked first; where it runs already it stays.
+
+    Raises:
+        ConfigError: for what only this machine can tell: a checkpoint to start from, the GPUs.
+    """
+    import ray
+
+    request = _check(experiments, options)
+    ours = not ray.is_initialized()
+    if ours:
+        _start_ray(options, request)
     try:
-        for experiment in experiments:
-            code = _run_experiment(experiment, options)
-            if code:
-                return code
+        yield
     finally:
-        ray.shutdown()
-    print(f"\n{duration(time.monotonic() - began)} in all")
-    return 0
+        if ours:
+            ray.shutdown()
 
 
-def prepare_ray(experiments: Sequence[Experiment], options: TrainOptions) -> None:
-    """Checks what only this machine can tell about the experiments, then starts Ray with room for them."""
+def _check(experiments: Sequence[Experiment], options: RunOptions) -> dict[str, float]:
+    """Checks what only this machine can tell about the experiments, and returns what any one trial asks Ray for."""
     for experiment in experiments:
         _check_restore(experiment)
     request = _largest_request(experiments)
     if options.cluster is None:
         _check_gpus(request)
-    _start_ray(options, request)
+    return request
 
 
 def _check_restore(experiment: Experiment) -> None:
@@ -101,7 +135,7 @@ def _can_resume(experiment: Experiment) -> bool:
         return False
 
 
-def _check_resume(experiments: Sequence[Experiment]) -> None:
+def check_resume(experiments: Sequence[Experiment]) -> None:
     """Checks that at least one of the experiments was begun; one that wasn't simply starts."""
     if not any(_can_resume(experiment) for experiment in experiments):
         places = ", ".join(experiment.directory for experiment in experiments)
@@ -131,11 +165,8 @@ def _check_gpus(request: dict[str, float]) -> None:
         )
 
 
-def _start_ray(options: TrainOptions, request: dict[str, float]) -> None:
+def _start_ray(options: RunOptions, request: dict[str, float]) -> None:
     """Starts Ray with room for one trial at least, or joins the cluster that the user named."""
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see cli.interrupt
-    if options.verbose == 0:
-        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables at any verbosity
     print("settings are fine; starting Ray", flush=True)
     address, cpus, wanted = options.cluster, available_cpus(), math.ceil(request["CPU"])
     if address is None and wanted > cpus:
@@ -145,30 +176,7 @@ def _start_ray(options: TrainOptions, request: dict[str, float]) -> None:
     start_ray(address=address, cpus=max(cpus, wanted), dashboard=options.dashboard, verbose=options.verbose)
 
 
-def _run_experiment(experiment: Experiment, options: TrainOptions) -> int:
-    """Runs one experiment to its end, prints what came out, and returns the exit code."""
-    from k24_rllib.experiments.interrupt import Interrupt
-
-    print(
-        f"{experiment.name}: {experiment.run} on {experiment.config['env']}, results in {experiment.directory}",
-        flush=True,
-    )
-    if not experiment.stop and experiment.time_budget_s is None:
-        print("note: the file gives no stop, so this runs until Ctrl-C")
-    with Interrupt() as interrupt:
-        trials = run_tune(experiment, options, interrupt)
-    if interrupt.signal is not None:
-        return _report_interrupt(experiment, options, trials, interrupt.signal)
-    failed = [trial for trial in trials if trial.status == "ERROR"]
-    for trial in trials:
-        if trial not in failed:
-            _report_trial(trial, options)
-    for trial in failed:
-        report_failure(trial)
-    return 1 if failed else 0
-
-
-def run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> list[Any]:
+def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:
     """Hands the experiment to Tune and returns its trials."""
     from ray import tune
     from ray.tune.stopper import FunctionStopper
@@ -176,6 +184,9 @@ def run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> l
     from k24_rllib.experiments.interrupt import LeaveWhenPaused, PausingScheduler
     from k24_rllib.experiments.progress import Progress
 
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see experiments.interrupt
+    if options.verbose == 0:
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables at any verbosity
     resume = options.resume and _can_resume(experiment)
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     analysis = tune.run(
@@ -197,47 +208,3 @@ def run_tune(experiment: Experiment, options: TrainOptions, interrupt: Any) -> l
         raise_on_failed_trial=False,
     )
     return list(analysis.trials)
-
-
-def _report_trial(trial: Any, options: TrainOptions) -> None:
-    """Evaluates a finished trial's last checkpoint and prints the result."""
-    from k24_rllib.experiments.progress import duration
-
-    result = trial.last_result or {}
-    steps, seconds = result_value(result, ENV_STEPS) or 0, result_value(result, SECONDS) or 0
-    print(f"\n{trial} finished: {steps:,.0f} environment steps in {duration(seconds)} of training")
-    if trial.checkpoint is None:
-        print("no checkpoint was asked for, so there is none to evaluate")
-        return
-    checkpoint = Path(trial.checkpoint.path)
-    print(f"checkpoint     {checkpoint}", flush=True)
-    for line in evaluate_checkpoint(checkpoint).lines():
-        print(line)
-    print(f"evaluate it    {evaluate_command(options.program, checkpoint, options.modules)}", flush=True)
-
-
-def report_failure(trial: Any) -> None:
-    """Prints why a trial failed, in one line, and where the whole story is."""
-    log = Path(trial.path) / "error.txt"
-    if not log.is_file():  # not copied there, or not on this machine
-        log = Path(trial.error_file or log)
-    lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
-    print(
-        f"rllib: error: trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}",
-        file=sys.stderr,
-    )
-
-
-def _report_interrupt(experiment: Experiment, options: TrainOptions, trials: Sequence[Any], number: int) -> int:
-    """Prints where the interrupted trials were saved and how to go on; returns the exit code that shells expect."""
-    print(f"\n{experiment.name}: stopped by {signal.Signals(number).name}")
-    for trial in trials:
-        if trial.checkpoint is not None:
-            print(f"checkpoint     {trial.checkpoint.path}")
-        elif not trial.has_reported_at_least_once:
-            print(f"no checkpoint  {trial} had not begun its first iteration")
-    words = [options.program, "train", "-f", str(options.file)]
-    if options.overrides.storage_path:
-        words += ["--storage-path", options.overrides.storage_path]
-    print(f"go on with     {shlex.join([*words, *import_words(options.modules), '--resume'])}", flush=True)
-    return 128 + number

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from k24_rllib.experiments.evaluate import Evaluation
-from k24_rllib.experiments.progress import Progress, duration
+from k24_rllib.experiments.progress import Progress
 from k24_rllib.experiments.stopping import ENV_STEPS
+from k24_rllib.reporting import duration
 
 
 def result(steps: int, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,216 @@
+"""`rllib train`: run a file's experiments, then say how good each trial's last checkpoint is."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from k24_rllib.checks import ConfigError
+from k24_rllib.cli.modules import add_import, import_modules, import_words
+from k24_rllib.command_line import Parser, optional_whole_number, whole_number
+from k24_rllib.experiments.evaluate import evaluate_checkpoint
+from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
+from k24_rllib.experiments.ray_session import quiet_ray
+from k24_rllib.experiments.run import RunOptions, check_resume, failure, ray_for, run_experiment
+from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, result_value
+from k24_rllib.reporting import duration, print_error
+
+EPILOG = """\
+The file has the format of RLlib's tuned examples:
+
+  k24-spread:
+    run: K24QMix                       # or QMix, KaleidoscopeQMix
+    env: mpe_simple_spread
+    stop: {timesteps_total: 500000}
+    num_samples: 1
+    checkpoint_config: {checkpoint_frequency: 10, num_to_keep: 3}
+    config:
+      env_config: {N: 3}
+      lr: 5e-4                         # or {grid_search: [1e-4, 5e-4]}
+
+Everything in it is checked before Ray starts. Ctrl-C finishes the iteration, saves a checkpoint and says how to go
+on; a second Ctrl-C leaves at once.
+
+exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM)
+"""
+
+
+def make_parser(program: str) -> Parser:
+    """Returns the parser of `rllib train`."""
+    parser = Parser(
+        prog=f"{program} train",
+        usage=f"{program} train -f FILE [options]\n       {program} train file FILE [options]",
+        description="Train a YAML file's experiments through Ray Tune, then evaluate each trial's last checkpoint.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("positional", nargs="?", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("-f", "--file", metavar="FILE", help="the YAML file")
+    _add_changes(parser)
+    start = parser.add_argument_group("where to start from")
+    start.add_argument(
+        "--restore", metavar="CHECKPOINT", help="start every trial from this checkpoint, counting its steps as done"
+    )
+    start.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted or failed run of this file, as it was begun"
+    )
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="join this Ray cluster (default: RAY_ADDRESS if set, else a new one on this machine)",
+    )
+    machine.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
+    add_import(parser)
+    parser.add_verbose()
+    return parser
+
+
+def _add_changes(parser: Parser) -> None:
+    """Adds the options that are laid over the file."""
+    change = parser.add_argument_group("changing what the file says")
+    change.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a config value, as in --set lr=1e-3 or --set env_config.N=6; may be repeated",
+    )
+    change.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a stop value, as in --stop "
+        "timesteps_total=100000, or several as a JSON object; the file's other stop values stay",
+    )
+    change.add_argument("--seed", metavar="N[,N...]", help="the seed; several make one trial each")
+    change.add_argument("--num-samples", metavar="N", help="trials per point of the grid")
+    change.add_argument(
+        "--checkpoint-freq", metavar="N", help="iterations between checkpoints (0: only as the file says at the end)"
+    )
+    change.add_argument(
+        "--storage-path",
+        metavar="DIR",
+        help="where results go, a directory or URI (default: the file's, or "
+        "~/ray_results); each experiment gets a directory of its name there",
+    )
+
+
+def run(program: str, words: Sequence[str]) -> int:
+    """Runs `rllib train` and returns its exit code; whatever the user got wrong is found before Ray starts."""
+    arguments = _parse(program, words)
+    overrides = _overrides(arguments)
+    began = time.monotonic()
+    if arguments.verbose == 0:
+        quiet_ray()
+    experiments = read_experiments(arguments.file, overrides)
+    options = RunOptions(arguments.resume, arguments.ray_address, arguments.dashboard, arguments.verbose)
+    if options.resume:
+        check_resume(experiments)
+    with ray_for(experiments, options):
+        for experiment in experiments:
+            code = _train(experiment, options, program, arguments)
+            if code:
+                return code
+    print(f"\n{duration(time.monotonic() - began)} in all")
+    return 0
+
+
+def _parse(program: str, words: Sequence[str]) -> argparse.Namespace:
+    """Returns the words after `rllib train` as arguments with the file under `file`, the user's modules imported."""
+    words = list(words)
+    if words[:1] == ["file"] and len(words) > 1:  # the old form, `rllib train file FILE`
+        words = words[1:]
+    arguments = make_parser(program).parse(words)
+    import_modules(arguments.modules)
+    if not arguments.file and arguments.positional is None:
+        raise ConfigError(f"which file? expected {program} train -f FILE")
+    if arguments.file and arguments.positional:
+        raise ConfigError(f"unexpected argument {arguments.positional!r}, as -f {arguments.file} names the file")
+    arguments.file = arguments.file or arguments.positional
+    _check_resume_alone(arguments)
+    return arguments
+
+
+def _check_resume_alone(arguments: argparse.Namespace) -> None:
+    """Checks that nothing changes a run that goes on as it was begun."""
+    if not arguments.resume:
+        return
+    for name in ("set", "stop", "seed", "num_samples", "checkpoint_freq", "restore"):
+        if getattr(arguments, name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: --resume goes on with a run as it was begun; expected --restore "
+                "CHECKPOINT to start a changed one from its checkpoint"
+            )
+
+
+def _overrides(arguments: argparse.Namespace) -> Overrides:
+    """Returns what the options change in the file."""
+    return Overrides(
+        set=arguments.set,
+        stop=arguments.stop,
+        seeds=[whole_number("--seed", part, low=0) for part in arguments.seed.split(",")] if arguments.seed else (),
+        num_samples=optional_whole_number("--num-samples", arguments.num_samples, low=1),
+        storage_path=arguments.storage_path,
+        restore=arguments.restore,
+        checkpoint_freq=optional_whole_number("--checkpoint-freq", arguments.checkpoint_freq, low=0),
+    )
+
+
+def _train(experiment: Experiment, options: RunOptions, program: str, arguments: argparse.Namespace) -> int:
+    """Runs one experiment to its end, prints what came out, and returns the exit code."""
+    print(
+        f"{experiment.name}: {experiment.run} on {experiment.config['env']}, results in {experiment.directory}",
+        flush=True,
+    )
+    if not experiment.stop and experiment.time_budget_s is None:
+        print("note: the file gives no stop, so this runs until Ctrl-C")
+    outcome = run_experiment(experiment, options)
+    if outcome.stopped_by is not None:
+        print(f"\n{experiment.name}: stopped by {signal.Signals(outcome.stopped_by).name}")
+        _print_saved(outcome.trials)
+        print(f"go on with     {_resume_command(program, arguments)}", flush=True)
+        return 128 + outcome.stopped_by  # as shells expect it
+    for trial in outcome.finished:
+        _print_result(trial, program, arguments.modules)
+    for trial in outcome.failed:
+        print_error(failure(trial))
+    return 1 if outcome.failed else 0
+
+
+def _print_saved(trials: Sequence[Any]) -> None:
+    """Prints where interrupted trials were saved."""
+    for trial in trials:
+        if trial.checkpoint is not None:
+            print(f"checkpoint     {trial.checkpoint.path}")
+        elif not trial.has_reported_at_least_once:
+            print(f"no checkpoint  {trial} had not begun its first iteration")
+
+
+def _resume_command(program: str, arguments: argparse.Namespace) -> str:
+    """Returns the command line that goes on with an interrupted run."""
+    words = [program, "train", "-f", str(Path(arguments.file))]
+    if arguments.storage_path:
+        words += ["--storage-path", arguments.storage_path]
+    return shlex.join([*words, *import_words(arguments.modules), "--resume"])
+
+
+def _print_result(trial: Any, program: str, modules: Sequence[str]) -> None:
+    """Evaluates a finished trial's last checkpoint and prints the result, and the command line that repeats it."""
+    result = trial.last_result or {}
+    steps, seconds = result_value(result, ENV_STEPS) or 0, result_value(result, SECONDS) or 0
+    print(f"\n{trial} finished: {steps:,.0f} environment steps in {duration(seconds)} of training")
+    if trial.checkpoint is None:
+        print("no checkpoint was asked for, so there is none to evaluate")
+        return
+    checkpoint = Path(trial.checkpoint.path)
+    print(f"checkpoint     {checkpoint}", flush=True)
+    for line in evaluate_checkpoint(checkpoint).lines():
+        print(line)
+    again = [program, "evaluate", str(checkpoint), *import_words(modules)]
+    print(f"evaluate it    {shlex.join(again)}", flush=True)
