@@ -14,12 +14,12 @@ from pathlib import Path
 import ray
 import torch
 
+from benchmarks.options import BenchOptions
 from benchmarks.results import Quantity, Section, Target, cells, number
 from benchmarks.team import CONFIGS, Sizes, configure
 from benchmarks.timing import Measure, in_turn
 from k24_rllib import register_all
-from k24_rllib.cli.bench import BenchOptions
-from k24_rllib.cli.ray_session import quiet_ray, start_ray
+from k24_rllib.experiments.ray_session import quiet_ray, start_ray
 from k24_rllib.qmix import QMix
 
 COPIES = 64

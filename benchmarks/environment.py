@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.options import BenchOptions
 from benchmarks.results import Quantity, Section, Target, cells, number
 from benchmarks.team import SPREAD
 from benchmarks.timing import in_turn, per_second
-from k24_rllib.cli.bench import BenchOptions
 from k24_rllib.envs import TeamEnv
 from k24_rllib.envs.mpe import SCENARIOS, BatchedMPE
 from k24_rllib.envs.mpe.modules import scenario_module

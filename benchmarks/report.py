@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.options import BenchOptions
 from benchmarks.results import Section, Target, number
-from k24_rllib.cli.bench import BenchOptions
-from k24_rllib.cli.report import machine, print_table, versions, write_measured
+from k24_rllib.reporting import machine, print_table, versions, write_measured
 
 PACKAGES = ("torch", "ray", "numpy", "mpe2")
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.options import BenchOptions
 from benchmarks.results import Quantity, Section, Target, number
 from benchmarks.team import CONFIGS, EPISODE_STEPS, Sizes, make_copies, make_policy, set_up_process
 from benchmarks.timing import Measure, in_turn, milliseconds
-from k24_rllib.cli.bench import BenchOptions
 from k24_rllib.qmix import QMixTorchPolicy, collect_episodes
 from k24_rllib.qmix.exploration import EpsilonGreedy
 

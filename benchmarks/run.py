@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import end_to_end, environment, report, rollout, scaling, update
+from benchmarks.options import BenchOptions
 from benchmarks.results import Section
-from k24_rllib.cli.bench import BenchOptions
 
 BENCHMARKS: dict[str, Callable[[BenchOptions, Callable[[str], None]], Section]] = {
     "environment": environment.measure,

@@ -13,12 +13,12 @@ import ray
 
 from benchmarks.end_to_end import Arrangement, build, start_quiet_ray
 from benchmarks.floor import Floor
+from benchmarks.options import BenchOptions
 from benchmarks.results import Quantity, Section, number
 from benchmarks.rollout import RolloutParts
 from benchmarks.team import CONFIGS, Sizes, make_copies, make_policy, set_up_process
 from benchmarks.timing import in_turn, milliseconds, per_second
 from benchmarks.update import Learner
-from k24_rllib.cli.bench import BenchOptions
 from k24_rllib.qmix import QMix
 
 AGENTS = (3, 6, 12, 24)

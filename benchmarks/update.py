@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.floor import Floor
+from benchmarks.options import BenchOptions
 from benchmarks.plain import VARIANTS, PlainProcess, PlainSizes
 from benchmarks.results import Quantity, Section, Target, cells, number
 from benchmarks.team import (
@@ -18,7 +19,6 @@ from benchmarks.team import (
     set_up_process,
 )
 from benchmarks.timing import UPDATE_CALLS, Measure, in_turn, milliseconds
-from k24_rllib.cli.bench import BenchOptions
 from k24_rllib.qmix import QMixTorchPolicy
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer
 from k24_rllib.qmix.policy import clip_gradients

@@ -1,11 +1,36 @@
-"""Fixtures shared by all floors: a small Ray, and configurations shrunk in every size."""
+"""Fixtures shared by all floors: a small Ray, configurations and files shrunk in every size, trials on disk."""
 
-from collections.abc import Callable, Iterator
+import copy
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "run": "K24QMix",
+    "env": "mpe_simple_spread",
+    "stop": {"timesteps_total": 400},
+    "config": {
+        "env_config": {"N": 2},
+        "seed": 0,
+        "num_env_runners": 0,
+        "num_envs_per_env_runner": 4,
+        "min_sample_timesteps_per_iteration": 100,
+        "train_batch_size": 4,
+        "learning_starts_episodes": 4,
+        "buffer_episodes": 16,
+        "updates_per_episode": 0.25,
+        "hidden_dim": 8,
+        "mixing_embed_dim": 4,
+        "hypernet_dim": 4,
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +88,42 @@ def bare_policy() -> Callable:
         return policy, episodes
 
     return build
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """An experiment that trains in a second or two, to be changed at will."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_once() -> dict[str, Any]:
+    """The same experiment for fixtures that are made once."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes text, or an experiment by its name, to a YAML file."""
+
+    def write_file(content: str | dict[str, Any], name: str = "experiment.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump({"tiny": content}, sort_keys=False))
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a trial's directory as Tune lays it out."""
+
+    def make(lines: Sequence[str], place: str = "exp/QMix_spread_0", **settings: Any) -> Path:
+        trial = tmp_path / place
+        trial.mkdir(parents=True)
+        config = {"env": "mpe_simple_spread", "env_config": {"N": 3}, "evaluation_interval": 1, "seed": 0, **settings}
+        (trial / "params.json").write_text(json.dumps({key: v for key, v in config.items() if v is not None}))
+        (trial / "result.json").write_text("".join(f"{text}\n" for text in lines))
+        return trial
+
+    return make

@@ -10,7 +10,21 @@ import pytest
 import k24_rllib
 
 ROOT = Path(k24_rllib.__file__).parent
-FLOORS = ["kernels", "sparsity", "envs", "models", "qmix", "callbacks", "algorithms", "registration", "cli"]
+FLOORS = [
+    "kernels",
+    "sparsity",
+    "envs",
+    "models",
+    "qmix",
+    "callbacks",
+    "algorithms",
+    "registration",
+    "experiments",
+    "comparison",
+    "cli",
+]
+SHARED = ["checks", "reporting", "command_line"]
+"""Modules beside the floors, of which each may use those before it."""
 GROUND = {"kernels": {"ray", "gymnasium", "numpy"}, "sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
 
 
@@ -37,6 +51,20 @@ def test_no_floor_imports_a_higher_one(floor: str) -> None:
         used = {name.split(".")[1] for name in imports(path) if name.startswith("k24_rllib.")}
         assert not used & higher, path
     assert files(floor)
+
+
+@pytest.mark.parametrize("module", SHARED)
+def test_what_all_floors_share_imports_none_of_them(module: str) -> None:
+    allowed = {f"k24_rllib.{name}" for name in ("__version__", *SHARED[: SHARED.index(module)])}
+    used = {name for name in imports(ROOT / f"{module}.py") if name.startswith("k24_rllib.")}
+    assert all(any(f"{name}.".startswith(f"{known}.") for known in allowed) for name in used), used
+
+
+def test_only_the_command_line_knows_of_the_benchmarks_and_they_nothing_of_it() -> None:
+    for path in ROOT.glob("**/*.py"):
+        assert not any(name.split(".")[0] == "benchmarks" for name in imports(path)), path
+    for path in (ROOT.parent / "benchmarks").glob("*.py"):
+        assert not any(name.startswith("k24_rllib.cli") for name in imports(path)), path
 
 
 @pytest.mark.parametrize("floor", GROUND)

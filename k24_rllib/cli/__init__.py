@@ -1,1 +1,1 @@
-"""The `rllib` command (and `k24`, the same program): read an experiment file, check it, hand over to Ray Tune."""
+"""The `rllib` command (and `k24`, the same program): arguments in, lines out. A file for each command."""

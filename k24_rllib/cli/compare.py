@@ -2,209 +2,155 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.methods import Comparison, check_metrics, compare_runs, unknown_metrics
-from k24_rllib.cli.comparison.points_csv import check_metric_names, read_points, write_points
-from k24_rllib.cli.comparison.runs import Run, find_trials, missing_path, read_trial
-from k24_rllib.cli.comparison.table import Budget, aggregate_table, make_table, print_tables, write_json
-from k24_rllib.cli.comparison.training import (
-    DEFAULT_SEEDS,
-    Job,
-    check_apart,
-    check_out,
-    in_rounds,
-    parse_seeds,
-    plan_jobs,
-    run_jobs,
-)
-from k24_rllib.cli.experiment import Overrides
-from k24_rllib.cli.ray_session import quiet_ray
-from k24_rllib.cli.train import TrainOptions
-
-YAML = (".yaml", ".yml")
-CSV = (".csv",)
+from k24_rllib.cli.modules import add_import, import_modules
+from k24_rllib.command_line import Parser, optional_whole_number, whole_number
+from k24_rllib.comparison.figure import draw
+from k24_rllib.comparison.methods import Comparison, check_metrics, compare_runs
+from k24_rllib.comparison.points_csv import check_metric_names, write_points
+from k24_rllib.comparison.sources import CompareOptions, gather, make_tables
+from k24_rllib.comparison.table import Budget, print_tables, write_json
+from k24_rllib.comparison.training import DEFAULT_OUT, DEFAULT_SEEDS
+from k24_rllib.experiments.ray_session import quiet_ray
+from k24_rllib.reporting import output_file, print_error
 
 
 @dataclass(frozen=True)
-class CompareOptions:
-    """What to compare, and where to write it."""
+class Report:
+    """Where runs are compared, and what is made of that."""
 
-    program: str
-    words: Sequence[str]
-    """The command line after `compare`, to be repeated."""
-    sources: Sequence[str]
-    seeds: str | None = None
-    out: str | None = None
-    set: Sequence[str] = ()
-    stop: Sequence[str] = ()
-    concurrent: int = 1
-    budget: Budget = field(default_factory=Budget)
-    csv: Path | None = None
-    json: Path | None = None
-    figure: Path | None = None
-    metrics: Sequence[str] = ()
-    """The learner's metrics to compare beside the greedy return, none twice."""
-    no_return: bool = False
-    """Whether the figure leaves the greedy return out."""
-    verbose: int = 0
+    budget: Budget
+    metrics: Sequence[str]
+    csv: Path | None
+    json: Path | None
+    figure: Path | None
+    with_return: bool
+    """Whether the greedy return is in the figure."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """One argument: a path, and what to call the method that it holds."""
-
-    path: Path
-    label: str | None = None
-
-    @property
-    def is_yaml(self) -> bool:
-        """Whether it has to be run first."""
-        return not self.path.is_dir() and self.path.suffix in YAML
-
-
-def run_compare(options: CompareOptions) -> int:
-    """Runs `rllib compare` and returns its exit code; whatever the user got wrong is found before anything runs."""
-    if options.verbose == 0:
-        quiet_ray()
-    check_metric_names(options.metrics)
-    if options.no_return and not (options.figure and options.metrics):
-        raise ConfigError("--no-return: is for a --figure with --metric, expected both")
-    sources = [parse_source(given) for given in options.sources]
-    jobs = _plan(sources, options)
-    read = {source: _read(source, options.metrics) for source in sources if not source.is_yaml}
-    failed: list[str] = []
-    if jobs:
-        every = [job for planned in jobs.values() for job in planned]
-        check_apart(every)
-        others = [run for its in read.values() for run in its]
-        watch = _MetricWatch(options.metrics, every, others)
-        code, failed = run_jobs(in_rounds(every), _train_options(options), lambda: _again(options), watch.take)
-        if code:
-            return code
-    runs: list[Run] = []
-    for source in sources:
-        runs += _read_jobs(jobs[source], failed) if source.is_yaml else read[source]
-    _report(compare_runs(_without_repetition(runs)), options)
-    if failed:
-        print(f"rllib: error: {len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+def make_parser(program: str) -> Parser:
+    """Returns the parser of `rllib compare`."""
+    parser = Parser(
+        prog=f"{program} compare",
+        usage=f"{program} compare RUN_OR_YAML... [options]",
+        description="Compare methods by the greedy returns of their runs: interquartile means with 95% bootstrap "
+        "intervals. Directories and CSV files are read, YAML files are run first.",
+        epilog="NAME=PATH gives a method a name. What is finished in --out is read and not run again. See "
+        "docs/comparing.md for what is computed.",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="RUN_OR_YAML",
+        help="a trial's or experiment's directory, a YAML file, or a CSV file that --csv wrote",
+    )
+    _add_running(parser, program)
+    _add_where(parser)
+    out = parser.add_argument_group("what to write")
+    out.add_argument("--csv", metavar="FILE", help="every evaluation, from which all else can be made again")
+    out.add_argument("--json", metavar="FILE", help="the table, with versions and machine")
+    out.add_argument("--figure", metavar="FILE", help="learning curves with intervals, a PNG")
+    out.add_argument("--no-return", action="store_true", help="a figure of the metrics alone")
+    add_import(parser)
+    parser.add_verbose()
+    return parser
 
 
-def parse_source(given: str) -> Source:
-    """Returns what an argument means: a path, or `NAME=PATH` with the method's name (trials' paths have `=` too).
-
-    Raises:
-        ConfigError: if there is nothing at that path, or something that can't be compared.
-    """
-    label, equals, rest = given.partition("=")
-    named = bool(equals and label.strip() and "/" not in label and not Path(given).exists())
-    path = Path(rest if named else given).expanduser()
-    if not path.exists():
-        raise missing_path(str(path))
-    if not path.is_dir() and path.suffix not in (*YAML, *CSV):
-        raise ConfigError(f"{path}: expected a run's directory, a YAML file or a CSV file of evaluations")
-    return Source(path, label.strip() if named else None)
+def _add_running(parser: Parser, program: str) -> None:
+    """Adds the options about running YAML files."""
+    running = parser.add_argument_group("running YAML files")
+    running.add_argument(
+        "--seeds", metavar="N", help=f"seeds 0 to N - 1, or a list as in 3,7,9 (default {DEFAULT_SEEDS})"
+    )
+    running.add_argument("--out", metavar="DIR", help=f"where results go, and may lie already (default {DEFAULT_OUT})")
+    for name, example in (("set", "lr=1e-3"), ("stop", "timesteps_total=100000")):
+        help_text = f"as in {program} train, for every file: --{name} {example}; may be repeated"
+        running.add_argument(f"--{name}", action="append", default=[], metavar="KEY=VALUE", help=help_text)
+    running.add_argument("--concurrent", default=1, metavar="N", help="trials of a grid at once (default %(default)s)")
 
 
-def _plan(sources: Sequence[Source], options: CompareOptions) -> dict[Source, list[Job]]:
-    """Returns what each YAML file asks for, and checks that there is one where options are about running."""
-    files = [source for source in sources if source.is_yaml]
-    if not files:
-        for name in ("seeds", "out", "set", "stop"):
-            if getattr(options, name):
-                raise ConfigError(f"--{name}: is for YAML files, which are run, and none is given")
-        return {}
-    seeds, out = parse_seeds(options.seeds or DEFAULT_SEEDS), check_out(options.out)
-    overrides = Overrides(set=options.set, stop=options.stop)
-    return {file: plan_jobs(file.path, file.label, seeds, overrides, out) for file in files}
-
-
-def _read(source: Source, metrics: Sequence[str]) -> list[Run]:
-    """Reads the runs that lie in a directory or CSV file."""
-    if not source.path.is_dir():
-        return read_points(source.path, source.label, metrics)
-    return [read_trial(trial, source.label) for trial in find_trials(source.path)]
-
-
-def _read_jobs(jobs: Sequence[Job], failed: Sequence[str]) -> list[Run]:
-    """Reads the runs of a YAML file; those that failed are left out."""
-    done = [job for job in jobs if job.name not in failed]
-    return [read_trial(trial, job.label) for job in done for trial in find_trials(job.directory)]
-
-
-class _MetricWatch:
-    """Warns of a metric that nobody reports once a run of each experiment is finished, not when all are.
-
-    No more than warns: an algorithm or callback of the user's may report it in another run.
-    """
-
-    def __init__(self, metrics: Sequence[str], jobs: Sequence[Job], runs: Sequence[Run]) -> None:
-        """Takes the metrics asked for, all jobs, and the runs that need no running."""
-        self._metrics = metrics
-        self._missing = {job.directory.parent for job in jobs} if metrics else set()
-        self._runs = list(runs)
-
-    def take(self, job: Job) -> None:
-        """Looks at a finished job, if it is the first of its experiment."""
-        if job.directory.parent not in self._missing:
-            return
-        try:
-            self._runs += _read_jobs([job], failed=())
-        except ConfigError:  # is reported when all jobs are finished
-            return
-        self._missing.remove(job.directory.parent)
-        if not self._missing:
-            for line in unknown_metrics(self._runs, self._metrics):
-                print(f"rllib: warning: after a run of each experiment: {line}", file=sys.stderr, flush=True)
-
-
-def _without_repetition(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs without those that were named twice, as by an experiment and by a trial of it."""
-    unique: dict[object, Run] = {}
-    for run in runs:
-        inside = (run.environment, run.label, run.seed) if run.directory is None else ()
-        unique.setdefault((Path(run.source).resolve(), inside), run)
-    if not unique:
-        raise ConfigError("every run failed, so there is nothing to compare")
-    return list(unique.values())
-
-
-def _report(comparisons: Sequence[Comparison], options: CompareOptions) -> None:
-    """Prints the tables and writes the files that were asked for."""
-    check_metrics(comparisons, options.metrics)
-    tables = [make_table(comparison, options.budget, options.metrics) for comparison in comparisons]
-    together = aggregate_table(comparisons, tables)
-    shown = tables if together is None else [*tables, together]
-    print_tables(shown)
-    if options.csv is not None:
-        write_points(options.csv, comparisons, tables, options.metrics)
-    if options.json is not None:
-        write_json(options.json, shown)
-    if options.figure is not None:
-        from k24_rllib.cli.comparison.figure import draw
-
-        draw(comparisons, options.figure, options.metrics, with_return=not options.no_return)
-    for file in (options.csv, options.json, options.figure):
-        if file is not None:
-            print(f"wrote {file}")
-
-
-def _train_options(options: CompareOptions) -> TrainOptions:
-    return TrainOptions(
-        program=options.program,
-        file=Path(),
-        overrides=Overrides(),
-        resume=True,
-        verbose=options.verbose,
-        max_concurrent=options.concurrent,
+def _add_where(parser: Parser) -> None:
+    """Adds the options about what is compared."""
+    where = parser.add_argument_group("what is compared")
+    where.add_argument("--at", metavar="STEPS", help="environment steps (default: the last that every run has reached)")
+    where.add_argument(
+        "--window", metavar="STEPS", help="the mean of the evaluations in as many steps up to there (default: the last)"
+    )
+    where.add_argument(
+        "--metric",
+        dest="metrics",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one of the learner's metrics beside the greedy return, as in --metric pattern_entropy (docs/metrics.md "
+        "has them): in the table, the figure and the files; may be repeated",
     )
 
 
-def _again(options: CompareOptions) -> str:
-    return shlex.join([options.program, "compare", *options.words])
+def run(program: str, words: Sequence[str]) -> int:
+    """Runs `rllib compare` and returns its exit code; whatever the user got wrong is found before anything runs."""
+    arguments = make_parser(program).parse(words)
+    if not arguments.sources:
+        raise ConfigError(f"what to compare? expected {program} compare RUN_OR_YAML...")
+    import_modules(arguments.modules)
+    metrics = list(dict.fromkeys(arguments.metrics))
+    options = CompareOptions(
+        metrics=metrics,
+        seeds=arguments.seeds,
+        out=arguments.out,
+        set=arguments.set,
+        stop=arguments.stop,
+        concurrent=whole_number("--concurrent", arguments.concurrent, low=1),
+        again=shlex.join([program, "compare", *words]),
+        verbose=arguments.verbose,
+    )
+    wanted = _report_options(arguments, metrics)
+    if arguments.verbose == 0:
+        quiet_ray()
+    check_metric_names(metrics)
+    if not wanted.with_return and not (wanted.figure and metrics):
+        raise ConfigError("--no-return: is for a --figure with --metric, expected both")
+    gathered = gather(arguments.sources, options)
+    if gathered.exit_code:
+        return gathered.exit_code
+    _report(compare_runs(gathered.runs), wanted)
+    if gathered.failed:
+        print_error(f"{len(gathered.failed)} failed: {', '.join(gathered.failed)}")
+    return 1 if gathered.failed else 0
+
+
+def _report_options(arguments: argparse.Namespace, metrics: Sequence[str]) -> Report:
+    """Returns what to report, once it is sure that its files can be written."""
+    return Report(
+        budget=Budget(
+            at=optional_whole_number("--at", arguments.at, low=1),
+            window=optional_whole_number("--window", arguments.window, low=1),
+        ),
+        metrics=metrics,
+        csv=output_file("--csv", arguments.csv),
+        json=output_file("--json", arguments.json),
+        figure=output_file("--figure", arguments.figure),
+        with_return=not arguments.no_return,
+    )
+
+
+def _report(comparisons: Sequence[Comparison], wanted: Report) -> None:
+    """Prints the tables and writes the files that were asked for."""
+    check_metrics(comparisons, wanted.metrics)
+    tables = make_tables(comparisons, wanted.budget, wanted.metrics)
+    print_tables(tables)
+    if wanted.csv is not None:
+        write_points(wanted.csv, comparisons, tables[: len(comparisons)], wanted.metrics)
+    if wanted.json is not None:
+        write_json(wanted.json, tables)
+    if wanted.figure is not None:
+        draw(comparisons, wanted.figure, wanted.metrics, with_return=wanted.with_return)
+    for file in (wanted.csv, wanted.json, wanted.figure):
+        if file is not None:
+            print(f"wrote {file}")

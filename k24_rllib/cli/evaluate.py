@@ -1,101 +1,57 @@
-"""`rllib evaluate`: greedy episodes with a checkpoint's policy, and how good they were."""
+"""`rllib evaluate`: how good a checkpoint's policy is."""
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from k24_rllib.cli.checkpoints import find_checkpoint, load_for_evaluation, read_state
-from k24_rllib.cli.ray_session import quiet_ray, start_ray
-
-DEFAULT_EPISODES = 100
-DEFAULT_SEED = 0
+from k24_rllib.checks import ConfigError
+from k24_rllib.cli.modules import add_import, import_modules
+from k24_rllib.command_line import Parser, whole_number
+from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
+from k24_rllib.experiments.evaluate import DEFAULT_EPISODES, DEFAULT_SEED, evaluate_checkpoint
+from k24_rllib.experiments.ray_session import quiet_ray, start_ray
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Greedy team returns of a policy, summed up."""
-
-    episodes: int
-    mean: float
-    """Mean raw team return of an episode."""
-    margin: float
-    """Half the width of the mean's 95% confidence interval."""
-    reference: tuple[float, float] | None
-    """Returns of a random and of a scripted policy, the 0 and 1 of the score, where the environment knows them."""
-
-    @classmethod
-    def of(cls, returns: Sequence[float], reference: tuple[float, float] | None) -> Evaluation:
-        """Sums up one return per episode."""
-        count = len(returns)
-        mean = math.fsum(returns) / count
-        variance = math.fsum((value - mean) ** 2 for value in returns) / max(count - 1, 1)
-        return cls(count, mean, 1.96 * math.sqrt(variance / count), reference)
-
-    def lines(self) -> list[str]:
-        """Returns what to tell the user."""
-        told = [
-            f"greedy return  {self.mean:.2f} ± {self.margin:.2f}  "
-            f"(raw team return: mean and 95% interval over {self.episodes} episodes)"
-        ]
-        if self.reference:
-            random, scripted = self.reference
-            told.append(
-                f"score          {score(self.mean, self.reference):.3f} ± "
-                f"{self.margin / abs(scripted - random):.3f}  (0 = random {random:g}, 1 = scripted {scripted:g})"
-            )
-        return told
+def make_parser(program: str) -> Parser:
+    """Returns the parser of `rllib evaluate`."""
+    parser = Parser(
+        prog=f"{program} evaluate",
+        usage=f"{program} evaluate CHECKPOINT [options]",
+        description="Play greedy episodes (no exploration, most likely masks) with a checkpoint's policy.",
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        nargs="?",
+        help="a checkpoint's directory, or a trial's or experiment's, whose newest checkpoint is taken",
+    )
+    parser.add_argument(
+        "--episodes", default=DEFAULT_EPISODES, metavar="N", help=f"episodes to play (default {DEFAULT_EPISODES})"
+    )
+    parser.add_argument(
+        "--seed",
+        default=DEFAULT_SEED,
+        metavar="N",
+        help=f"seed of the environments; the same seed gives the same episodes (default {DEFAULT_SEED})",
+    )
+    add_import(parser)
+    parser.add_verbose()
+    return parser
 
 
-def score(team_return: float, reference: tuple[float, float]) -> float:
-    """Returns where `team_return` lies between a random policy (0) and a scripted one (1)."""
-    random, scripted = reference
-    return (team_return - random) / (scripted - random)
-
-
-def score_reference(env: str, env_config: dict[str, Any] | None) -> tuple[float, float] | None:
-    """Returns the environment's returns of a random and of a scripted policy, or None if it knows none."""
-    from k24_rllib.envs import make_team_env
-
-    team_env = make_team_env(env, 1, **(env_config or {}))
-    reference = team_env.score_reference
-    team_env.close()
-    return reference
-
-
-def evaluate_checkpoint(checkpoint: Path, episodes: int = DEFAULT_EPISODES, seed: int = DEFAULT_SEED) -> Evaluation:
-    """Plays `episodes` greedy episodes with a checkpoint's policy; the same seed plays the same episodes."""
-    algorithm = load_for_evaluation(checkpoint)
-    try:
-        played = algorithm.evaluate_greedy(episodes, seed=seed)
-        reference = score_reference(algorithm.config.env, algorithm.config.env_config)
-    finally:
-        algorithm.stop()
-    return Evaluation.of(played["episode_returns"].tolist(), reference)
-
-
-def evaluate_command(program: str, checkpoint: Path, modules: Sequence[str] = ()) -> str:
-    """Returns the command line that repeats the evaluation at the end of a run, importing the user's `modules`."""
-    return shlex.join([program, "evaluate", str(checkpoint), *import_words(modules)])
-
-
-def import_words(modules: Sequence[str]) -> list[str]:
-    """Returns the words of a command line that import the user's `modules`."""
-    return [word for name in modules for word in ("--import", name)]
-
-
-def run_evaluate(given: str, episodes: int, seed: int, verbose: int) -> int:
+def run(program: str, words: Sequence[str]) -> int:
     """Runs `rllib evaluate` and returns its exit code."""
-    if verbose == 0:
+    arguments = make_parser(program).parse(words)
+    if arguments.checkpoint is None:
+        raise ConfigError(f"which checkpoint? expected {program} evaluate CHECKPOINT")
+    import_modules(arguments.modules)
+    episodes, seed = whole_number("--episodes", arguments.episodes, 1), whole_number("--seed", arguments.seed, 0)
+    if arguments.verbose == 0:
         quiet_ray()
-    checkpoint = find_checkpoint(given)
+    checkpoint = find_checkpoint(arguments.checkpoint)
     read_state(checkpoint)  # what is no checkpoint is refused before Ray starts
     print(f"checkpoint     {checkpoint}", flush=True)
-    start_ray(verbose=verbose)  # RLlib needs it to build an algorithm, even one without workers
+    start_ray(verbose=arguments.verbose)  # RLlib needs it to build an algorithm, even one without workers
     for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
         print(line, flush=True)
     return 0

@@ -9,7 +9,7 @@ import torch
 
 from k24_rllib import K24QMixConfig
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.yaml_reader import read_yaml_file
+from k24_rllib.experiments.yaml_reader import read_yaml_file
 from k24_rllib.sparsity import NM_RATIOS, diversity_loss
 
 

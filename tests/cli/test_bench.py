@@ -1,195 +1,81 @@
-"""`rllib bench`: real runs of the quick kind, their structure, and bad input. How fast anything is, no test says."""
+"""`rllib bench`: hands over to the benchmarks in a checkout, and passes on what comes of it."""
 
 from __future__ import annotations
 
-import importlib
-import json
+import os
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from k24_rllib.cli import bench
 from k24_rllib.cli.main import main
 
-Call = Callable[..., subprocess.CompletedProcess[str]]
+RLLIB = [sys.executable, "-m", "k24_rllib.cli.main"]
+PATIENCE_S = 300
 
 
-@pytest.fixture(autouse=True)
-def _restore_torch() -> Iterator[None]:
-    """A benchmark sets up its process as a learner does; here that process goes on."""
-    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    yield
-    torch.set_float32_matmul_precision(precision)
-    torch.set_num_threads(threads)
+def environment() -> dict[str, str]:
+    """The environment of a command that runs elsewhere and still finds this package."""
+    return {**os.environ, "PYTHONPATH": str(Path(bench.__file__).parents[2])}
 
 
-@pytest.fixture
-def quick(call: Call, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], str]]:
-    """Runs `rllib bench` with little to do; returns the JSON that it wrote and what it printed."""
-
-    def run(*words: object) -> tuple[dict[str, Any], str]:
-        file = tmp_path / "bench.json"
-        outcome = call("bench", *words, "--quick", "--json", file)
-        assert outcome.returncode == 0, outcome.stderr
-        return json.loads(file.read_text()), outcome.stdout
-
-    return run
-
-
-def assert_figures(section: dict[str, Any], repeats: int) -> None:
-    """Every figure has a sample for each turn, and its median and quartiles belong to them."""
-    assert section["quantities"]
-    for name, quantity in section["quantities"].items():
-        low, high = quantity["quartiles"]
-        assert len(quantity["samples"]) == repeats, name
-        assert min(quantity["samples"]) <= low <= quantity["median"] <= high <= max(quantity["samples"]), name
-        if "the rest" not in name:  # a difference
-            assert quantity["median"] > 0, name
-
-
-def test_update(quick: Callable[..., tuple[dict[str, Any], str]]) -> None:
-    found, printed = quick("update", "--hidden", 8, "--repeats", 2)
-    assert list(found["sections"]) == ["update"]
-    section = found["sections"]["update"]
-    assert_figures(section, 2)
-    quantities = section["quantities"]
-    ratios = [
-        mine / dense for mine, dense in zip(*(quantities[n]["samples"] for n in ("K24QMix", "QMix")), strict=True)
-    ]
-    assert quantities["K24QMix / QMix"]["samples"] == pytest.approx(ratios)
-    assert quantities["K24QMix / K24QMix"]["median"] == 1.0
-    for name in ("floor, MKL (precision highest)", "plain PyTorch, nn.GRU", "QMix: loss, backward"):
-        assert name in quantities
-    assert section["targets"] == []  # they hold for the default sizes
-    assert "K24QMix / it" in printed
-    assert "targets" not in printed
-    assert set(found["versions"]) == {"python", "torch", "ray", "numpy", "mpe2", "k24_rllib"}
-    assert found["machine"]["cores"] >= 1
-    assert found["machine"]["torch_threads"] == 1
-
-
-def test_rollout(quick: Callable[..., tuple[dict[str, Any], str]]) -> None:
-    found, printed = quick("rollout", "--agents", 2, "--copies", 3, "--repeats", 2)
-    section = found["sections"]["rollout"]
-    assert_figures(section, 2)
-    whole, rate = (section["quantities"][f"QMix: {name}"]["samples"] for name in ("whole rollout", "rate"))
-    assert [ms * steps for ms, steps in zip(whole, rate, strict=True)] == pytest.approx([3 * 25 * 1e3] * 2)
-    assert "forward passes" in printed
-
-
-def test_environment_has_every_scenario_and_its_targets(quick: Callable[..., tuple[dict[str, Any], str]]) -> None:
-    found, printed = quick("environment", "--repeats", 1)
-    section = found["sections"]["environment"]
-    assert_figures(section, 1)
-    assert len(section["quantities"]) == 3 * 10
-    assert [target["limit"] for target in section["targets"]] == [60.0, 120.0, 30.0]
-    slowest = min(value["median"] for name, value in section["quantities"].items() if name.endswith("ratio"))
-    assert section["targets"][-1]["measured"] == slowest
-    assert all(target["met"] == (target["measured"] >= target["limit"]) for target in section["targets"])
-    assert "≥ 120 x" in printed
-
-
-def test_the_floor_holds_the_products_of_an_update() -> None:
-    """Counted by hand: an agent of 20 inputs, 5 actions, width 8; a mixer of 12 states, width 4; see `Floor`."""
-    bench.find_benchmarks()
-    floor, team = (importlib.import_module(f"benchmarks.{name}") for name in ("floor", "team"))
-    sizes = team.Sizes(agents=2, hidden=8)
-    model = team.make_policy("QMix", sizes).model
-    rows, inputs, actions = 26 * 32 * 2, model.agent.fc1.weight.shape[-1], model.num_actions
-    learned = 8 * 8 * 2 + 8 * actions + 8 * 24 * 2  # fc2, fc3, fc4, both products of the GRU
-    agent = rows * (2 * (inputs * 8 + learned) + inputs * 8 + 2 * learned)
-    layers = [layer.weight.shape for layer in model.mixer.modules() if isinstance(layer, torch.nn.Linear)]
-    mixer = 25 * 32 * (4 * sum(j * i for j, i in layers) - layers[0].numel())
-    shared, own = floor.Floor(model), floor.Floor(model, owners=2)
-    assert shared.operations() == own.operations() == 2 * (agent + mixer)
-    shared.run()
-    for left, right, result in shared.products:
-        torch.testing.assert_close(result, left @ right)
-
-
-def test_turns_go_back_and_forth_and_warm_ups_do_not_count() -> None:
-    bench.find_benchmarks()
-    timing = importlib.import_module("benchmarks.timing")
-    order: list[str] = []
-
-    def measure(name: str) -> Callable[[], float]:
-        return lambda: float(len(order)) if order.append(name) is None else 0.0
-
-    taken = timing.in_turn({"a": measure("a"), "b": measure("b")}, repeats=2, warmups=1)
-    assert order == ["b", "a", "a", "b", "b", "a"]
-    assert taken == {"a": [3.0, 6.0], "b": [4.0, 5.0]}
-
-
-def test_a_scaling_figure_is_drawn_from_its_section(tmp_path: Path) -> None:
-    bench.find_benchmarks()
-    results, scaling, figure, team = (
-        importlib.import_module(f"benchmarks.{name}") for name in ("results", "scaling", "figure", "team")
+def test_it_runs_where_the_user_is(tmp_path: Path) -> None:
+    """Relative paths are the user's, and another package of that name isn't taken for the benchmarks."""
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").write_text("raise AssertionError('the wrong one')")
+    words = [*RLLIB, "bench", "rollout", "--quick", "--repeats", "1", "--copies", "2", "--json", "found.json"]
+    done = subprocess.run(
+        [sys.executable, "-P", *words[1:]], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
-    axes: dict[str, Any] = {"agents": (3, 6), "hidden": (64,), "copies": (1, 4)}
-    section = results.Section("scaling", "", [], settings=axes)
-    for agents in axes["agents"]:
-        sizes = team.Sizes(agents)
-        names = [scaling.key("update", name, sizes) for name in ("K24QMix", "QMix", "floor")]
-        for copies in axes["copies"]:
-            names += [scaling.key("rollout", name, sizes, f"copies {copies}") for name in team.CONFIGS]
-            for workers in scaling.WORKERS:
-                names.append(scaling.key("workers", "K24QMix", sizes, f"copies {copies}", f"workers {workers}"))
-        section.quantities |= {name: results.Quantity("ms", [1.0, 2.0]) for name in names}
-    figure.draw(section, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert done.returncode == 0, done.stderr
+    assert "forward passes" in done.stdout
+    assert (tmp_path / "found.json").is_file()
 
 
-@pytest.mark.parametrize(
-    ("words", "parts"),
-    [
-        (["updaet"], ["unknown benchmark 'updaet'", "did you mean 'update'?"]),
-        (["update", "--agents", "0"], ["--agents: got '0'", "whole number of at least 1"]),
-        (["update", "--hidden", "wide"], ["--hidden: got 'wide'"]),
-        (["--copies", "-1"], ["--copies"]),
-        (["--threads", "1.5"], ["--threads: got '1.5'"]),
-        (["--repeats", "0"], ["--repeats: got '0'"]),
-        (["--seconds", "0"], ["--seconds: got '0'", "above 0"]),
-        (["--seconds", "nan"], ["--seconds: got 'nan'"]),
-        (["--repeat", "3"], ["unexpected argument '--repeat'", "did you mean '--repeats'?"]),
-        (["update", "--json", "nowhere/bench.json"], ["--json nowhere/bench.json", "no such directory"]),
-        (["update", "--json", "."], ["--json .: is a directory"]),
-        (["update", "--figure", "scaling.png"], ["--figure scaling.png", "bench scaling"]),
-    ],
-)
-def test_bad_input(call: Call, words: list[str], parts: list[str]) -> None:
-    outcome = call("bench", *words)
-    assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert outcome.stderr.startswith("rllib: error: ")
-    assert outcome.stderr.count("\n") == 1
-    for part in parts:
-        assert part in outcome.stderr
+def test_errors_and_exit_codes_are_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    path = list(sys.path)
+    assert main(["bench", "--repeat", "3"]) == 2
+    outcome = capfd.readouterr()
+    assert outcome.out == ""
+    assert outcome.err == "rllib: error: unexpected argument '--repeat'; did you mean '--repeats'?\n"
+    assert sys.path == path
 
 
-def test_where_only_the_package_is_installed(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_help_has_the_name_of_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--help"]) == 0
+    assert capfd.readouterr().out.startswith("usage: rllib bench [WHAT ...] [options]\n")
+
+
+def test_ctrl_c_ends_both_processes() -> None:
+    process = subprocess.Popen(
+        [*RLLIB, "bench", "environment", "--repeats", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline().startswith("environment")
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        printed = process.stdout.read()  # until both have closed it
+        assert process.wait(PATIENCE_S) == 130
+    finally:
+        process.kill()
+    assert printed.splitlines()[-1] == "stopped"
+    assert "Traceback" not in printed
+
+
+def test_where_only_the_package_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr(bench, "__file__", str(tmp_path / "site-packages" / "k24_rllib" / "cli" / "bench.py"))
-    outcome = call("bench", "update")
-    assert (outcome.returncode, outcome.stdout, outcome.stderr.count("\n")) == (2, "", 1)
-    assert "expected a checkout of the repository" in outcome.stderr
-
-
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(["bench", "--help"])
-    assert left.value.code == 0
-    text = capsys.readouterr().out
-    options = [
-        "--agents",
-        "--hidden",
-        "--copies",
-        "--threads",
-        "--repeats",
-        "--seconds",
-        "--quick",
-        "--json",
-        "--figure",
-    ]
-    assert all(name in text for name in [*bench.BENCHMARKS, *options])
+    assert main(["bench", "update"]) == 2
+    outcome = capfd.readouterr()
+    assert (outcome.out, outcome.err.count("\n")) == ("", 1)
+    assert "expected a checkout of the repository" in outcome.err

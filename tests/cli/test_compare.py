@@ -17,7 +17,7 @@ import yaml
 from outcomes import assert_error
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.training import parse_seeds
+from k24_rllib.comparison.training import parse_seeds
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Spec = dict[str, Any]

@@ -12,7 +12,7 @@ from outcomes import assert_error
 from trials import line
 
 from k24_rllib import ALGORITHMS
-from k24_rllib.cli.comparison.runs import read_trial
+from k24_rllib.comparison.runs import read_trial
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 MakeTrial = Callable[..., Path]

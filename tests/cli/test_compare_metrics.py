@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from outcomes import assert_error
 from trials import line
 
-from k24_rllib.cli import compare
-from k24_rllib.cli.comparison.training import Job
+from k24_rllib.comparison import sources
+from k24_rllib.comparison.training import Job
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 MakeTrial = Callable[..., Path]
@@ -269,7 +269,7 @@ def test_a_metric_that_nobody_reports_is_found_after_a_run_of_each_file(
             said.append((job.name, capsys.readouterr().err))
         return 0, []
 
-    monkeypatch.setattr(compare, "run_jobs", train)
+    monkeypatch.setattr(sources, "run_jobs", train)
     words = [*files, "--seeds", "2", "--out", tmp_path / "out"]
     outcome = call("compare", *words, "--metric", "agrement", "--metric", "loss")
     assert [name for name, _ in said] == ["tiny seed 0", "other seed 0", "tiny seed 1", "other seed 1"]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
+from k24_rllib.comparison.curves import Curve, learning_curves
+from k24_rllib.comparison.methods import Comparison
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-from matplotlib import ticker
-
-from k24_rllib.cli.comparison.curves import Curve, learning_curves
-from k24_rllib.cli.comparison.methods import Comparison
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by colour-blind readers too (Okabe and Ito, without their yellow, which is too light for a line)."""
@@ -24,26 +20,26 @@ WIDTH, RETURN_HEIGHT, METRIC_HEIGHT = 7.0, 4.8, 3.2
 
 
 def draw(
-    comparisons: Sequence[Comparison], path: Path, metrics: Sequence[str] = (), *, with_return: bool = True
+    comparisons: Sequence[Comparison], path: Path | str, metrics: Sequence[str] = (), *, with_return: bool = True
 ) -> None:
-    """Writes a PNG: interquartile means with their 95% intervals against environment steps.
+    """Writes the figure of `make_figure` as a PNG."""
+    make_figure(comparisons, metrics, with_return=with_return).savefig(path, dpi=130, format="png")
+
+
+def make_figure(comparisons: Sequence[Comparison], metrics: Sequence[str] = (), *, with_return: bool = True) -> Figure:
+    """Returns a figure: interquartile means with their 95% intervals against environment steps.
 
     A column is an environment. Its panels are of the greedy return, if `with_return`, and of each of `metrics`, where
     methods that don't report it are missing. A method keeps its colour and line style in all panels. Where the score's
     scale is known, it is on the right of the return's.
     """
+    from matplotlib.figure import Figure  # not pyplot, which would take over a notebook's figures
+
     names = list(dict.fromkeys(method.name for comparison in comparisons for method in comparison.methods))
     quantities = [*([None] if with_return else []), *metrics]
     heights = [RETURN_HEIGHT if quantity is None else METRIC_HEIGHT for quantity in quantities]
-    figure, axes = plt.subplots(
-        len(quantities),
-        len(comparisons),
-        figsize=(WIDTH * len(comparisons), sum(heights)),
-        height_ratios=heights,
-        sharex="col",
-        layout="constrained",
-        squeeze=False,
-    )
+    figure = Figure(figsize=(WIDTH * len(comparisons), sum(heights)), layout="constrained")
+    axes = figure.subplots(len(quantities), len(comparisons), height_ratios=heights, sharex="col", squeeze=False)
     for column, comparison in zip(axes.T, comparisons, strict=True):
         for axis, quantity in zip(column, quantities, strict=True):
             for curve in learning_curves(comparison.methods, quantity):
@@ -56,8 +52,7 @@ def draw(
         column[0].set_title(str(comparison.environment), fontsize="medium")
         column[-1].set_xlabel("environment steps")
         _add_legend(column)
-    figure.savefig(path, dpi=130, format="png")
-    plt.close(figure)
+    return figure
 
 
 def _draw_curve(axis: Any, curve: Curve, colour: str, style: str) -> None:
@@ -71,6 +66,8 @@ def _draw_curve(axis: Any, curve: Curve, colour: str, style: str) -> None:
 
 def _finish(axis: Any, metric: str | None) -> None:
     """Names what a panel shows, and says where there is nothing to show."""
+    from matplotlib import ticker
+
     what = "greedy team return of an episode " if metric is None else f"{metric}\n"
     axis.set_ylabel(f"{what}(IQM, 95% interval)")
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.stopping import ENV_STEPS, check_stop, is_reached
+from k24_rllib.experiments.stopping import ENV_STEPS, check_stop, is_reached
 
 
 @pytest.mark.parametrize(

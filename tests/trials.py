@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from k24_rllib.cli.stopping import ENV_STEPS
+from k24_rllib.experiments.stopping import ENV_STEPS
 
 
 def line(steps: int, greedy: float | None = None, metrics: dict[str, Any] | None = None, **more: Any) -> str:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError, nearest
-from k24_rllib.cli.comparison.methods import Comparison
-from k24_rllib.cli.comparison.parameters import ParameterCount
-from k24_rllib.cli.comparison.runs import Environment, Point, Reading, Run
-from k24_rllib.cli.comparison.table import Table
+from k24_rllib.comparison.methods import Comparison
+from k24_rllib.comparison.parameters import ParameterCount
+from k24_rllib.comparison.runs import Environment, Point, Reading, Run
+from k24_rllib.comparison.table import Table
 
 REQUIRED = ("method", "seed", "env_steps", "greedy_return", "wall_s")
 SIZES = tuple(field.name for field in fields(ParameterCount))

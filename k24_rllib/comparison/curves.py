@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from k24_rllib.cli.comparison.methods import Method
-from k24_rllib.cli.comparison.runs import Reading
-from k24_rllib.cli.comparison.statistics import Array, estimate_curve
+from k24_rllib.comparison.methods import Method
+from k24_rllib.comparison.runs import Reading
+from k24_rllib.comparison.statistics import Array, estimate_curve
 
 MOST_GRID_STEPS = 200
 

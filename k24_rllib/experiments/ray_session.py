@@ -15,11 +15,6 @@ def quiet_ray() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def available_cpus() -> int:
-    """Returns how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def start_ray(*, address: str | None = None, cpus: int = 1, dashboard: bool = False, verbose: int = 0) -> None:
     """Starts Ray on this machine with `cpus` logical CPUs, or joins the cluster at `address`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -1,17 +1,18 @@
-"""What commands that measure have in common: tables on stdout, files to write, and what a figure was measured with."""
+"""What all that measures has in common: tables on stdout, files to write, and what a figure was measured with."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.ray_session import available_cpus
 
 GAP = "  "
 
@@ -51,6 +52,11 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu_model(), "cores": available_cpus(), "system": f"{platform.system()} {platform.machine()}"}
 
 
+def available_cpus() -> int:
+    """Returns how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cpu_model() -> str:
     """Returns the processor's name, as far as the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -59,6 +65,18 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
+
+
+def duration(seconds: float) -> str:
+    """Returns `seconds` as `5:20` or `1:05:20`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_error(message: str) -> None:
+    """Prints what went wrong as one line on stderr, in the words of the program."""
+    print(f"rllib: error: {message}", file=sys.stderr, flush=True)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.grid import MAX_POINTS_CHECKED, grid_points, grid_size
+from k24_rllib.experiments.grid import MAX_POINTS_CHECKED, grid_points, grid_size
 
 
 def test_points_are_the_cross_product_at_any_depth() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from k24_rllib.checks import ConfigError, nearest
-from k24_rllib.cli.comparison.runs import Environment, Run
-from k24_rllib.cli.evaluate import score_reference
+from k24_rllib.comparison.runs import Environment, Run
+from k24_rllib.experiments.evaluate import score_reference
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from k24_rllib.cli.evaluate import Evaluation
-from k24_rllib.cli.progress import Progress, duration
-from k24_rllib.cli.stopping import ENV_STEPS
+from k24_rllib.experiments.evaluate import Evaluation
+from k24_rllib.experiments.progress import Progress
+from k24_rllib.experiments.stopping import ENV_STEPS
+from k24_rllib.reporting import duration
 
 
 def result(steps: int, **more: Any) -> dict[str, Any]:

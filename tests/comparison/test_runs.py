@@ -11,11 +11,11 @@ import pytest
 from trials import line
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.curves import learning_curves
-from k24_rllib.cli.comparison.methods import Comparison, Method, compare_runs
-from k24_rllib.cli.comparison.parameters import parameters_of
-from k24_rllib.cli.comparison.runs import Environment, Point, Run, find_trials, read_trial
-from k24_rllib.cli.comparison.table import Budget, aggregate_table, make_table
+from k24_rllib.comparison.curves import learning_curves
+from k24_rllib.comparison.methods import Comparison, Method, compare_runs
+from k24_rllib.comparison.parameters import parameters_of
+from k24_rllib.comparison.runs import Environment, Point, Run, find_trials, read_trial
+from k24_rllib.comparison.table import Budget, aggregate_table, make_table
 
 Evaluations = Sequence[tuple[int, float]]
 SPREAD = Environment("mpe_simple_spread", '{"N": 3}')

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.yaml_reader import read_yaml_file, read_yaml_value
+from k24_rllib.experiments.yaml_reader import read_yaml_file, read_yaml_value
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.methods import Comparison, Method
-from k24_rllib.cli.comparison.parameters import ParameterCount, parameters_of
-from k24_rllib.cli.comparison.runs import Point, Reading, Run
-from k24_rllib.cli.comparison.statistics import (
+from k24_rllib.comparison.methods import Comparison, Method
+from k24_rllib.comparison.parameters import ParameterCount, parameters_of
+from k24_rllib.comparison.runs import Point, Reading, Run
+from k24_rllib.comparison.statistics import (
     FEWEST_TRUSTED,
     Array,
     Estimate,
@@ -21,8 +21,7 @@ from k24_rllib.cli.comparison.statistics import (
     estimate,
     probability_of_improvement,
 )
-from k24_rllib.cli.progress import duration
-from k24_rllib.cli.report import print_table, write_measured
+from k24_rllib.reporting import duration, print_table, write_measured
 
 PACKAGES = ("torch", "ray", "numpy", "scipy")
 ALL_ENVIRONMENTS = "all environments"

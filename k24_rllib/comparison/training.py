@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.comparison.runs import find_trials, read_config, read_results, was_built
-from k24_rllib.cli.experiment import Experiment, Overrides, read_experiments
-from k24_rllib.cli.grid import grid_points
-from k24_rllib.cli.stopping import is_reached
-from k24_rllib.cli.train import TrainOptions, prepare_ray, report_failure, run_tune
+from k24_rllib.comparison.runs import find_trials, read_config, read_results, was_built
+from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
+from k24_rllib.experiments.grid import grid_points
+from k24_rllib.experiments.run import RunOptions, failure, ray_for, run_experiment
+from k24_rllib.experiments.stopping import is_reached
+from k24_rllib.reporting import duration, print_error
 
 DEFAULT_SEEDS = "5"
 DEFAULT_OUT = "~/ray_results/compare"
@@ -164,24 +165,19 @@ def _first_difference(there: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def run_jobs(
-    jobs: Sequence[Job], options: TrainOptions, again: Callable[[], str], finished: Callable[[Job], None]
+    jobs: Sequence[Job], options: RunOptions, again: str, finished: Callable[[Job], None]
 ) -> tuple[int, list[str]]:
     """Runs the jobs that are not finished, in turn, and says where it is.
 
     Args:
         jobs: All of them.
         options: How to run them.
-        again: Returns the command line that goes on, printed after Ctrl-C.
+        again: The command line that goes on, printed after Ctrl-C; none if empty.
         finished: Called with each job whose trials are finished, as soon as they are; those from before at once.
 
     Returns:
         The exit code if the user stopped it, otherwise 0, and the names of jobs that failed.
     """
-    import ray
-
-    from k24_rllib.cli.interrupt import Interrupt
-    from k24_rllib.cli.progress import duration
-
     waiting = [job for job in jobs if not is_finished(job)]
     for job in jobs:
         if job not in waiting:
@@ -189,24 +185,20 @@ def run_jobs(
             finished(job)
     if not waiting:
         return 0, []
-    prepare_ray([job.experiment for job in waiting], options)
     failed: list[str] = []
     began = time.monotonic()
-    try:
+    with ray_for([job.experiment for job in waiting], options):
         for number, job in enumerate(waiting, start=1):
             passed = f", {duration(time.monotonic() - began)} so far" if number > 1 else ""
             print(f"\n{job.name} ({number} of {len(waiting)}{passed})", flush=True)
-            with Interrupt() as interrupt:
-                trials = run_tune(job.experiment, options, interrupt)
-            if interrupt.signal is not None:
-                print(f"\n{job.name}: stopped; what is finished stays\ngo on with     {again()}", flush=True)
-                return 128 + interrupt.signal, failed
-            errors = [trial for trial in trials if trial.status == "ERROR"]
-            for trial in errors:
-                report_failure(trial)
+            outcome = run_experiment(job.experiment, options)
+            if outcome.stopped_by is not None:
+                how = f"\ngo on with     {again}" if again else ""
+                print(f"\n{job.name}: stopped; what is finished stays{how}", flush=True)
+                return 128 + outcome.stopped_by, failed
+            for trial in outcome.failed:
+                print_error(failure(trial))
                 failed.append(job.name)
-            if not errors:
+            if not outcome.failed:
                 finished(job)
-    finally:
-        ray.shutdown()
     return 0, failed

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from k24_rllib.checks import ConfigError, nearest
-from k24_rllib.cli.comparison.parameters import ParameterCount
-from k24_rllib.cli.progress import GREEDY_RETURN
-from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
+from k24_rllib.comparison.parameters import ParameterCount
+from k24_rllib.experiments.stopping import ENV_STEPS, GREEDY_RETURN, ITERATIONS, SECONDS, result_value
 
 RESULTS_FILE = "result.json"
 CONFIG_FILE = "params.json"

@@ -11,11 +11,16 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from k24_rllib.cli.evaluate import score, score_reference
-from k24_rllib.cli.stopping import ENV_STEPS, ITERATIONS, SECONDS, result_value
-
-TRAINING_RETURN = "env_runners/episode_return_mean"
-GREEDY_RETURN = "evaluation/env_runners/episode_return_mean"
+from k24_rllib.experiments.evaluate import score, score_reference
+from k24_rllib.experiments.stopping import (
+    ENV_STEPS,
+    GREEDY_RETURN,
+    ITERATIONS,
+    SECONDS,
+    TRAINING_RETURN,
+    result_value,
+)
+from k24_rllib.reporting import duration
 
 
 @dataclass
@@ -106,13 +111,6 @@ class Progress(Callback):
         if trial.trial_id not in self._references:
             self._references[trial.trial_id] = score_reference(trial.config["env"], trial.config.get("env_config"))
         return self._references[trial.trial_id]
-
-
-def duration(seconds: float) -> str:
-    """Returns `seconds` as `5:20` or `1:05:20`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _label(trial: Trial, trials: list[Trial]) -> str:

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.experiment import Experiment, Overrides, read_experiments
-from k24_rllib.cli.stopping import ENV_STEPS
+from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
+from k24_rllib.experiments.stopping import ENV_STEPS
 
 EXAMPLES = Path(__file__).parents[2] / "tuned_examples"
 

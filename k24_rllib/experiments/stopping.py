@@ -10,6 +10,8 @@ from k24_rllib.checks import ConfigError, check_number, nearest
 ENV_STEPS = "num_env_steps_sampled_lifetime"
 ITERATIONS = "training_iteration"
 SECONDS = "time_total_s"
+TRAINING_RETURN = "env_runners/episode_return_mean"
+GREEDY_RETURN = "evaluation/env_runners/episode_return_mean"
 
 _COUNTS = {
     ENV_STEPS: ENV_STEPS,

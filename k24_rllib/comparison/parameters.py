@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.checkpoints import find_checkpoint, read_policy_state
+from k24_rllib.experiments.checkpoints import find_checkpoint, read_policy_state
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,7 +49,7 @@ def parameters_of(algorithm: str, settings: Mapping[str, Any], trial: Path | Non
 
 def _build_policy(algorithm: str, settings: Mapping[str, Any]) -> QMixTorchPolicy:
     from k24_rllib import ALGORITHMS
-    from k24_rllib.cli.experiment import build_config
+    from k24_rllib.experiments.experiment import build_config
 
     if algorithm not in ALGORITHMS:
         raise ConfigError(f"unknown algorithm {algorithm!r}")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from k24_rllib.cli.comparison.statistics import (
+from k24_rllib.comparison.statistics import (
     difference,
     estimate,
     estimate_curve,

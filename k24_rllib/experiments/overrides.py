@@ -1,12 +1,12 @@
-"""The command line's `--set` and `--stop`, laid over what the file says."""
+"""`--set` and `--stop`, laid over what the file says."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.cli.grid import GRID_KEY
-from k24_rllib.cli.yaml_reader import read_yaml_value
+from k24_rllib.experiments.grid import GRID_KEY
+from k24_rllib.experiments.yaml_reader import read_yaml_value
 
 
 def parse_set(option: str) -> tuple[list[str], Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_name, check_number
-from k24_rllib.cli.grid import GRID_KEY, grid_axes, grid_points
-from k24_rllib.cli.overrides import apply_set, parse_stop
-from k24_rllib.cli.stopping import ENV_STEPS, check_stop
-from k24_rllib.cli.yaml_reader import read_yaml_file
+from k24_rllib.experiments.grid import GRID_KEY, grid_axes, grid_points
+from k24_rllib.experiments.overrides import apply_set, parse_stop
+from k24_rllib.experiments.stopping import ENV_STEPS, check_stop
+from k24_rllib.experiments.yaml_reader import read_yaml_file
 
 if TYPE_CHECKING:
     from k24_rllib.qmix import QMixConfig
@@ -49,7 +49,7 @@ _RLLIB_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplemented
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line lays over the file; None and empty mean that the file's word stands."""
+    """What is laid over a file, in the words of the command line; None and empty mean that the file's word stands."""
 
     set: Sequence[str] = ()
     stop: Sequence[str] = ()
@@ -70,7 +70,7 @@ class Experiment:
     config: dict[str, Any]
     """Flat settings with the environment under `env`; values may be `{"grid_search": [...]}`."""
     stop: dict[str, float] = field(default_factory=dict)
-    """Result keys and the values that end a trial; see `cli.stopping`."""
+    """Result keys and the values that end a trial; see `experiments.stopping`."""
     num_samples: int = 1
     checkpoint_config: dict[str, Any] = field(default_factory=dict)
     storage_path: str = DEFAULT_STORAGE
@@ -84,16 +84,17 @@ class Experiment:
         return f"{self.storage_path.rstrip('/')}/{self.name}"
 
 
-def read_experiments(path: Path, overrides: Overrides) -> list[Experiment]:
+def read_experiments(path: Path | str, overrides: Overrides | None = None) -> list[Experiment]:
     """Reads all experiments of a file and checks every value in them.
 
     Args:
         path: A YAML file that maps experiment names to `run`, `env`, `stop`, `config`, ...
-        overrides: What the command line changes; applied to every experiment of the file.
+        overrides: What is changed, in every experiment of the file.
 
     Raises:
         ConfigError: naming the file, the experiment, the key and what was expected.
     """
+    path, overrides = Path(path), overrides or Overrides()
     content = read_yaml_file(path)
     specs = _check_top_level(path, content)
     experiments = []

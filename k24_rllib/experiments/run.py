@@ -1,0 +1,210 @@
+"""Running experiments through Tune: Ray is started with room for them, and every trial can be stopped and resumed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k24_rllib.checks import ConfigError
+from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
+from k24_rllib.experiments.experiment import Experiment, build_config
+from k24_rllib.experiments.grid import grid_points
+from k24_rllib.experiments.ray_session import start_ray
+from k24_rllib.experiments.stopping import is_reached
+from k24_rllib.reporting import available_cpus
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How experiments are run."""
+
+    resume: bool = False
+    """Whether to go on with what an interrupted or failed run left, where it left something."""
+    ray_address: str | None = None
+    dashboard: bool = False
+    verbose: int = 0
+    """Above 0, Ray's own messages are shown."""
+    max_concurrent: int | None = None
+    """Trials that may run at once; None means as many as Ray has room for."""
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Ray cluster to join, or None to start Ray on this machine."""
+        return self.ray_address or os.environ.get("RAY_ADDRESS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an experiment: its trials, as Tune knows them."""
+
+    trials: list[Any]
+    stopped_by: int | None = None
+    """The signal by which the user stopped it, after which its trials are saved and not finished."""
+
+    @property
+    def failed(self) -> list[Any]:
+        """The trials that ended by an error."""
+        return [trial for trial in self.trials if trial.status == "ERROR"]
+
+    @property
+    def finished(self) -> list[Any]:
+        """The trials that did not fail; of a stopped experiment, some are saved and not finished."""
+        return [trial for trial in self.trials if trial.status != "ERROR"]
+
+
+def run_experiment(experiment: Experiment, options: RunOptions | None = None) -> Outcome:
+    """Runs an experiment to its end, or until Ctrl-C, and prints its progress.
+
+    Ray is started, and left running, unless it runs already; around several experiments put `ray_for`.
+    """
+    import ray
+
+    from k24_rllib.experiments.interrupt import Interrupt
+
+    options = options or RunOptions()
+    if not ray.is_initialized():
+        _start_ray(options, _check([experiment], options))
+    with Interrupt() as interrupt:
+        trials = _run_tune(experiment, options, interrupt)
+    return Outcome(trials, interrupt.signal)
+
+
+def failure(trial: Any) -> str:
+    """Returns why a trial failed, in one line, and where the whole story is."""
+    log = Path(trial.path) / "error.txt"
+    if not log.is_file():  # not copied there, or not on this machine
+        log = Path(trial.error_file or log)
+    lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
+    return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
+
+
+@contextmanager
+def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[None]:
+    """Runs Ray with room for each of the experiments, all of which are checked first; where it runs already it stays.
+
+    Raises:
+        ConfigError: for what only this machine can tell: a checkpoint to start from, the GPUs.
+    """
+    import ray
+
+    request = _check(experiments, options)
+    ours = not ray.is_initialized()
+    if ours:
+        _start_ray(options, request)
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _check(experiments: Sequence[Experiment], options: RunOptions) -> dict[str, float]:
+    """Checks what only this machine can tell about the experiments, and returns what any one trial asks Ray for."""
+    for experiment in experiments:
+        _check_restore(experiment)
+    request = _largest_request(experiments)
+    if options.cluster is None:
+        _check_gpus(request)
+    return request
+
+
+def _check_restore(experiment: Experiment) -> None:
+    """Checks that the checkpoint to start from is one of the experiment's algorithm."""
+    if experiment.restore is None:
+        return
+    from k24_rllib import ALGORITHMS
+
+    checkpoint = find_checkpoint(experiment.restore)
+    made_by = read_state(checkpoint)["config"]["class"]
+    if made_by is not ALGORITHMS[experiment.run]:
+        raise ConfigError(f"{checkpoint}: is a checkpoint of a {made_by.__name__}, expected one of {experiment.run}")
+
+
+def _can_resume(experiment: Experiment) -> bool:
+    """Returns whether Tune left an experiment's state in its directory."""
+    from ray.tune import ExperimentAnalysis
+
+    try:
+        return bool(ExperimentAnalysis(experiment.directory).trials)
+    except (ValueError, OSError):
+        return False
+
+
+def check_resume(experiments: Sequence[Experiment]) -> None:
+    """Checks that at least one of the experiments was begun; one that wasn't simply starts."""
+    if not any(_can_resume(experiment) for experiment in experiments):
+        places = ", ".join(experiment.directory for experiment in experiments)
+        raise ConfigError(f"--resume: nothing to resume in {places}, expected the directory of an interrupted run")
+
+
+def _largest_request(experiments: Sequence[Experiment]) -> dict[str, float]:
+    """Returns the most CPUs and GPUs that any one trial asks Ray for."""
+    largest: dict[str, float] = {}
+    for experiment in experiments:
+        for point in grid_points(experiment.config):
+            config = build_config(experiment.run, point)
+            wanted = config.algo_class.default_resource_request(config).required_resources
+            for resource in ("CPU", "GPU"):
+                largest[resource] = max(largest.get(resource, 0.0), wanted.get(resource, 0.0))
+    return largest
+
+
+def _check_gpus(request: dict[str, float]) -> None:
+    """Checks that this machine has the GPUs a trial asks for; Ray would wait for them forever."""
+    import torch
+
+    if request["GPU"] > torch.cuda.device_count():
+        raise ConfigError(
+            f"config: a trial asks for {request['GPU']:g} GPUs, expected at most this machine's "
+            f"{torch.cuda.device_count()} (or --ray-address of a cluster)"
+        )
+
+
+def _start_ray(options: RunOptions, request: dict[str, float]) -> None:
+    """Starts Ray with room for one trial at least, or joins the cluster that the user named."""
+    print("settings are fine; starting Ray", flush=True)
+    address, cpus, wanted = options.cluster, available_cpus(), math.ceil(request["CPU"])
+    if address is None and wanted > cpus:
+        print(
+            f"note: a trial asks for {wanted} CPUs and this machine has {cpus}, which its processes share", flush=True
+        )
+    start_ray(address=address, cpus=max(cpus, wanted), dashboard=options.dashboard, verbose=options.verbose)
+
+
+def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:
+    """Hands the experiment to Tune and returns its trials."""
+    from ray import tune
+    from ray.tune.stopper import FunctionStopper
+
+    from k24_rllib.experiments.interrupt import LeaveWhenPaused, PausingScheduler
+    from k24_rllib.experiments.progress import Progress
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see experiments.interrupt
+    if options.verbose == 0:
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables at any verbosity
+    resume = options.resume and _can_resume(experiment)
+    resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
+    analysis = tune.run(
+        experiment.run,
+        name=experiment.name,
+        config=experiment.config,
+        stop=FunctionStopper(lambda trial_id, result: is_reached(experiment.stop, result)),
+        time_budget_s=experiment.time_budget_s,
+        num_samples=experiment.num_samples,
+        checkpoint_config=tune.CheckpointConfig(**experiment.checkpoint_config),
+        storage_path=experiment.storage_path,
+        restore=str(find_checkpoint(experiment.restore)) if experiment.restore else None,
+        resume_config=resume_config,
+        max_failures=experiment.max_failures,
+        max_concurrent_trials=options.max_concurrent,
+        scheduler=PausingScheduler(interrupt),
+        callbacks=[Progress(experiment.stop), LeaveWhenPaused(interrupt)],
+        verbose=options.verbose,
+        raise_on_failed_trial=False,
+    )
+    return list(analysis.trials)
