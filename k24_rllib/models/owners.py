@@ -67,7 +67,7 @@ class OwnerGroups:
         if self._places is None:
             return x
         into, back = self._moves_of(self._places, x.shape[1])
-        rows: Tensor = _MoveRows.apply(x.reshape(-1, x.shape[-1]), into, back)
+        rows: Tensor = _MoveRows.apply(x.flatten(0, 2), into, back)
         return rows.view(self.num_groups, x.shape[1], self.rows, x.shape[-1])
 
     def scatter(self, y: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class OwnerGroups:
         if self._places is None:
             return y
         into, back = self._moves_of(self._places, y.shape[1])
-        rows: Tensor = _MoveRows.apply(y.reshape(-1, y.shape[-1]), back, into)
+        rows: Tensor = _MoveRows.apply(y.flatten(0, 2), back, into)
         agents, episodes = self._places.owner.shape
         return rows.view(agents, y.shape[1], episodes, y.shape[-1])
 
