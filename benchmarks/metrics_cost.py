@@ -49,7 +49,7 @@ def main() -> None:
     config, taken = K24QMixConfig(), measure()
     for name, ms in taken.items():
         print(f"{name:12} {ms:7.3f} ms")
-    episodes = config.min_sample_timesteps_per_iteration / EPISODE_STEPS
+    episodes = (config.min_sample_timesteps_per_iteration or 0) / EPISODE_STEPS
     for rate in (config.updates_per_episode, 0.5):
         updates = episodes * rate
         per_update = max(taken["update"] - taken["bare update"], 0.0)

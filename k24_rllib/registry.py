@@ -40,9 +40,15 @@ class Part:
         """Calls the factory with what the package gives and the options.
 
         Raises:
-            ConfigError: naming the part if it makes something else than its kind.
+            ConfigError: naming the part if it makes something else than its kind, or can't make anything.
         """
-        made = self.factory(*given, **self.options)
+        try:
+            made = self.factory(*given, **self.options)
+        except ConfigError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{self.kind} {self.name!r}: can't be made ({type(error).__name__}: {reason})") from error
         if self.product is not None and not isinstance(made, self.product):
             raise ConfigError(
                 f"{self.kind} {self.name!r}: its factory made a {type(made).__name__}, expected a "

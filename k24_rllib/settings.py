@@ -55,7 +55,7 @@ class Setting:
     def summary(self) -> str:
         """The first sentence of its documentation."""
         text = " ".join(self.doc.split())
-        end = next((i for i in range(len(text)) if text.startswith((". ", "; "), i)), len(text.rstrip(".")))
+        end = next((i for i in range(len(text)) if text.startswith(". ", i)), len(text.rstrip(".")))
         return text[:end]
 
 

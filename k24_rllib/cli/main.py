@@ -1,4 +1,4 @@
-"""The command line: `rllib train`, `evaluate`, `compare` and `bench`; `k24` is another name of the same program."""
+"""The command line: `rllib train`, `evaluate`, `compare`, `config`, `bench`; `k24` is another name of the program."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ HELP = """\
 usage: {program} train -f FILE [options]
        {program} evaluate CHECKPOINT [options]
        {program} compare RUN_OR_YAML... [options]
+       {program} config [ALGORITHM] [options]
        {program} bench [WHAT ...] [options]
 
 QMIX, K-2:4 QMIX (learned per-agent 2:4 sparsity) and its baselines on Ray RLlib.
@@ -22,6 +23,7 @@ commands:
   train       train what a YAML file describes, through Ray Tune
   evaluate    play greedy episodes with a checkpoint and print the return
   compare     several methods and seeds, run or read: a table and a figure with intervals
+  config      every setting: default, bounds, what it does; or a file to start from
   bench       time environments, rollouts, updates and training (in a checkout)
 
   {program} COMMAND --help   says more about a command
@@ -31,7 +33,7 @@ example:
   {program} train -f tuned_examples/k24_spread.yaml
 """
 
-COMMANDS = ("train", "evaluate", "compare", "bench")
+COMMANDS = ("train", "evaluate", "compare", "config", "bench")
 """Each is a module of this package with `run(program, words)`, imported when it is asked for."""
 
 

@@ -212,8 +212,8 @@ def _algorithm(trial: Path, results: Sequence[Mapping[str, Any]]) -> str | None:
     config = results[-1].get("config") if results else None
     keys = {key for key in config if not key.startswith("_")} if isinstance(config, Mapping) else set()
     others = {}
-    for name, config_class in ALGORITHMS.items():
-        known = config_class().known_keys()
+    for name in ALGORITHMS:
+        known = ALGORITHMS[name]().known_keys()
         if keys and keys <= known:
             others[name] = len(known - keys)
     nearest_ones = [name for name, count in others.items() if count == min(others.values())]

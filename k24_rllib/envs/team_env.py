@@ -105,6 +105,36 @@ class TeamEnv(ABC):
                 f"actions: copy {copy}, agent {agent}: got {actions[copy, agent]}, expected one of {options}"
             )
 
+    def check_first_step(self, step: TeamStep) -> None:
+        """Checks everything that a reset gave, once for a new environment: shapes, types, and mask owners.
+
+        Raises:
+            ConfigError: naming the first that has no use, and what was expected.
+        """
+        copies, agents = self.num_envs, self.num_agents
+        shapes: dict[str, tuple[int, ...]] = {
+            "obs": (copies, agents, self.obs_dim),
+            "state": (copies, self.state_dim),
+            "avail_actions": (copies, agents, self.num_actions),
+            "team_reward": (copies,),
+            "agent_rewards": (copies, agents),
+            "terminated": (copies,),
+            "truncated": (copies,),
+        }
+        types = {"avail_actions": np.bool_, "terminated": np.bool_, "truncated": np.bool_}
+        for name, shape in shapes.items():
+            array, wanted = getattr(step, name), np.dtype(types.get(name, np.float32))
+            if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != wanted:
+                got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise ConfigError(
+                    f"{type(self).__name__}.reset: {name}: got {got}, expected {wanted} {list(shape)} (num_envs, "
+                    "num_agents and sizes are the environment's own attributes)"
+                )
+        self.check_mask_ids(step.mask_ids)
+        if not step.avail_actions.any(-1).all():
+            copy, agent = np.argwhere(~step.avail_actions.any(-1))[0]
+            raise ConfigError(f"avail_actions: copy {copy}, agent {agent}: got none, expected at least one action")
+
     def check_mask_ids(self, mask_ids: NDArray[np.int64]) -> None:
         """Checks the mask owners `[E, N]` that a reset gave.
 

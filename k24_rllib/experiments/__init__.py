@@ -9,6 +9,7 @@ From Python as `rllib train` does it:
 """
 
 from k24_rllib.experiments.checkpoints import find_checkpoint
+from k24_rllib.experiments.describe import settings_lines, starter_file
 from k24_rllib.experiments.evaluate import Evaluation, evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, build_config, read_experiments
 from k24_rllib.experiments.run import Outcome, RunOptions, failure, ray_for, run_experiment
@@ -26,4 +27,6 @@ __all__ = [
     "ray_for",
     "read_experiments",
     "run_experiment",
+    "settings_lines",
+    "starter_file",
 ]

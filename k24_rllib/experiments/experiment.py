@@ -107,7 +107,7 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
         except ConfigError as error:
             raise ConfigError(f"{where}{error}") from error
         experiments.append(experiment)
-    _check_environments(path, experiments)
+    _check_parts(path, experiments)
     return experiments
 
 
@@ -180,7 +180,7 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
     """Checks one experiment's own keys and lays the overrides over it; `config` is checked by the caller."""
     for key in spec:
         check_name("experiment key", key, _EXPERIMENT_KEYS)
-    run = _check_algorithm(spec.get("run"))
+    run = check_algorithm(spec.get("run"))
     config = _check_config(spec, overrides)
     stop = check_stop(spec.get("stop"))
     for option in overrides.stop:
@@ -200,7 +200,7 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
     )
 
 
-def _check_algorithm(run: object) -> str:
+def check_algorithm(run: object) -> str:
     """Returns the registered name of algorithm `run`; RLlib's old spelling `QMIX` is as good as `QMix`."""
     from k24_rllib import ALGORITHMS
 
@@ -297,18 +297,40 @@ def _first_count(key: str, *values: object, default: int, low: int) -> int:
     return default
 
 
-def _check_environments(path: Path, experiments: Sequence[Experiment]) -> None:
-    """Makes one copy of every environment that the experiments name, which checks its name and options."""
-    from k24_rllib.envs import make_team_env
+def _check_parts(path: Path, experiments: Sequence[Experiment]) -> None:
+    """Makes a copy of every environment that the experiments name, and every network, each once, and tries it.
 
-    seen: list[tuple[Any, Any]] = []
+    So a part of the user's own that makes something else, or gives what has no use here, is named before Ray starts.
+    """
+    environments: set[str] = set()
+    networks: set[tuple[str, ...]] = set()
     for experiment in experiments:
         for point in grid_points(experiment.config):
-            wanted = (point["env"], point.get("env_config") or {})
-            if wanted in seen:
-                continue
-            seen.append(wanted)
+            options = {str(key): value for key, value in (point.get("env_config") or {}).items()}
+            config = build_config(experiment.run, point)
+            environment = f"{point['env']} {options}"
+            network = (experiment.run, environment, repr(config.model_options()))
             try:
-                make_team_env(wanted[0], 1, **{str(key): value for key, value in wanted[1].items()}).close()
+                if environment not in environments:
+                    _try_environment(point["env"], options)
+                if network not in networks:
+                    _try_network(config)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from error
+            environments.add(environment)
+            networks.add(network)
+
+
+def _try_environment(name: str, options: Mapping[str, Any]) -> None:
+    """Makes one copy of an environment and looks at how an episode begins."""
+    from k24_rllib.envs import make_team_env
+
+    env = make_team_env(name, 1, **options)
+    env.check_first_step(env.reset(seed=0))
+    env.close()
+
+
+def _try_network(config: QMixConfig) -> None:
+    """Builds the policy of a configuration, on the CPU, and runs its network for two steps."""
+    config.num_gpus = 0
+    config.build_policy().model.check_shapes()

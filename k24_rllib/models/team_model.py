@@ -10,7 +10,7 @@ values per step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -103,7 +103,9 @@ class TeamModel(TorchModelV2, nn.Module):
         self.last_action: bool = options.get("last_action", False)
         input_dim = obs_dim + self.num_agents * self.agent_id + self.num_actions * self.last_action
         self.agent = make_agent(options, input_dim, self.num_actions, self.num_owners)
-        self.mixer = make_mixer(options, self.num_agents, original["state"].shape[0])
+        self.state_dim = original["state"].shape[0]
+        self.mixer = make_mixer(options, self.num_agents, self.state_dim)
+        self._input_dim = input_dim
         if self.last_action:
             self.view_requirements[SampleBatch.PREV_ACTIONS] = ViewRequirement(
                 SampleBatch.ACTIONS, space=action_space, shift=-1
@@ -113,6 +115,25 @@ class TeamModel(TorchModelV2, nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+    @torch.no_grad()
+    def check_shapes(self) -> None:
+        """Runs the network for two steps, to tell before training whether parts of the user's own fit.
+
+        Raises:
+            ConfigError: naming the agent or the mixer if what it gives has another shape than expected.
+        """
+        steps, teams = 2, 3
+        inputs = torch.zeros(self.num_agents, steps, teams, self._input_dim, device=self.device)
+        groups = self.groups(np.zeros((teams, self.num_agents), np.int64))
+        hidden = self.initial_hidden(groups)
+        q, after = self.agent.unroll(groups.gather(inputs), hidden, self.agent.weights(explore=False))
+        rows = (groups.num_groups, steps, groups.rows, self.num_actions)
+        _check_shape(f"{type(self.agent).__name__}.unroll: action values", q, [rows])
+        _check_shape(f"{type(self.agent).__name__}.unroll: hidden", after, [tuple(hidden.shape)])
+        zeros = [torch.zeros(steps, teams, size, device=self.device) for size in (self.num_agents, self.state_dim)]
+        mixed = [(steps, teams, values) for values in dict.fromkeys((1, self.num_agents))]
+        _check_shape(f"{type(self.mixer).__name__}.forward: joint values", self.mixer(*zeros), mixed)
 
     # --- over whole episodes
 
@@ -207,6 +228,13 @@ class TeamModel(TorchModelV2, nn.Module):
         q = q.masked_fill(observed["avail_actions"] < 0.5, UNAVAILABLE)
         of_agents = groups.scatter(hidden.unsqueeze(1)).squeeze(1)
         return q.flatten(1), [of_agents.transpose(0, 1).reshape(rows, -1)] if state else []
+
+
+def _check_shape(what: str, given: Any, expected: Sequence[tuple[int, ...]]) -> None:
+    shape = tuple(given.shape) if isinstance(given, Tensor) else None
+    if shape not in expected:
+        got = f"shape {list(shape)}" if shape is not None else type(given).__name__
+        raise ConfigError(f"{what}: got {got}, expected {' or '.join(str(list(each)) for each in expected)}")
 
 
 def team_observation_space(
