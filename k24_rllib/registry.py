@@ -115,10 +115,12 @@ class Registry:
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """Returns the options of a known name's factory; `**` stands for any where the factory takes any."""
         parameters = list(_signature(self.factory(name)).values())
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        given = positional[: len(self._given)]
         return {
             "**" if parameter.kind is parameter.VAR_KEYWORD else parameter.name: parameter
-            for parameter in parameters[len(self._given) :]
-            if parameter.kind is not parameter.VAR_POSITIONAL
+            for parameter in parameters
+            if parameter not in given and parameter.kind is not parameter.VAR_POSITIONAL
         }
 
     def part(

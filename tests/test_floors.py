@@ -101,7 +101,7 @@ def test_the_loss_works_where_ray_is_not_installed() -> None:
         "from k24_rllib.qmix.batch import TrainBatch\n"
         "from k24_rllib.qmix.loss import TeamValues, qmix_loss\n"
         "one = torch.ones(1, 1)\n"
-        "batch = TrainBatch(one, one, one, one, one, one.bool(), one.bool(), one)\n"
+        "batch = TrainBatch(one, one, one, one, one, one, one.bool(), one.bool(), one)\n"
         "print(qmix_loss(batch, TeamValues(3 * one[None], one[None]), gamma=0.9).loss.item())",
         *("ray", "gymnasium", "numpy"),
     )

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from k24_rllib.models import Agent, AgentWeights, FeedforwardAgent, GRUAgent, OwnerGroups, agent_inputs, layer_factory
-from k24_rllib.sparsity import DenseLinear, JointPatterns, MaskedLayer, SemiStructuredLinear
+from k24_rllib.sparsity import LAYERS, DenseLinear, JointPatterns, MaskedLayer, SemiStructuredLinear
 
 AGENTS, STEPS, ROWS, INPUT, ACTIONS = 3, 5, 4, 9, 6
 
 
 def make_agent(layer: str = "2:4", owners: int = AGENTS, recurrent: bool = True) -> Agent:
     torch.manual_seed(0)
-    factory = layer_factory(layer, owners)
+    factory = layer_factory(LAYERS.part(layer), owners)
     return (GRUAgent if recurrent else FeedforwardAgent)(INPUT, ACTIONS, owners, factory, hidden_dim=16)
 
 

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from k24_rllib.models import Agent, FeedforwardAgent, GRUAgent, OwnerGroups, layer_factory
+from k24_rllib.sparsity import LAYERS
 
 AGENTS, STEPS, ROWS, INPUT, ACTIONS, HIDDEN = 3, 5, 4, 9, 6, 16
 
 
 def make_agent(layer: str = "independent", owners: int = AGENTS, recurrent: bool = True) -> Agent:
     torch.manual_seed(0)
-    factory = layer_factory(layer, owners)
+    factory = layer_factory(LAYERS.part(layer), owners)
     return (GRUAgent if recurrent else FeedforwardAgent)(INPUT, ACTIONS, owners, factory, hidden_dim=HIDDEN)
 
 

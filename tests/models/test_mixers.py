@@ -57,11 +57,11 @@ def test_a_small_init_scale_starts_flat() -> None:
 def test_vdn_sums_and_independent_keeps() -> None:
     agent_q = torch.randn(2, 3, AGENTS)
     state = torch.zeros(2, 3, STATE)
-    torch.testing.assert_close(MIXERS["vdn"](AGENTS, STATE)(agent_q, state)[..., 0], agent_q.sum(-1))
-    assert MIXERS["independent"](AGENTS, STATE)(agent_q, state) is agent_q
+    torch.testing.assert_close(MIXERS.part("vdn").make(AGENTS, STATE)(agent_q, state)[..., 0], agent_q.sum(-1))
+    assert MIXERS.part("independent").make(AGENTS, STATE)(agent_q, state) is agent_q
 
 
 def test_an_unknown_mixer_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'qmix'"):
         make_mixer({"mixer": "qmx"}, AGENTS, STATE)
-    assert tuple(MIXERS) == ("qmix", "vdn", "independent")
+    assert MIXERS.names() == ["independent", "qmix", "vdn"]

@@ -16,9 +16,11 @@ from k24_rllib.models import (
     register_models,
     team_observation_space,
 )
+from k24_rllib.registry import Part
 from k24_rllib.sparsity import DenseLinear
 
 AGENTS, OBS, STATE, ACTIONS = 3, 5, 8, 4
+USUAL = {"agent": "gru", "agent_options": {"hidden_dim": 16}, "layer": "2:4", "mixer": "qmix"}
 
 
 def make_model(owners: int = AGENTS, **options: object) -> TeamModel:
@@ -28,7 +30,7 @@ def make_model(owners: int = AGENTS, **options: object) -> TeamModel:
         obs_space=team_observation_space(OBS, STATE, ACTIONS, AGENTS, owners),
         action_space=gym.spaces.MultiDiscrete([ACTIONS] * AGENTS),
         num_outputs=AGENTS * ACTIONS,
-        model_config={"custom_model": MODEL_NAME, "custom_model_config": {"hidden_dim": 16, **options}},
+        model_config={"custom_model": MODEL_NAME, "custom_model_config": {**USUAL, **options}},
         framework="torch",
     )
 
@@ -76,7 +78,7 @@ def test_sizes_and_owners_come_from_the_space() -> None:
 
 
 def test_without_recurrence_there_is_no_state() -> None:
-    model = make_model(recurrent=False)
+    model = make_model(agent="feedforward")
     assert model.get_initial_state() == []
     q, state = model.forward({"obs": observations(4)}, [], None)
     assert q.shape == (4, AGENTS * ACTIONS)
@@ -105,24 +107,44 @@ def test_rllibs_forward_follows_each_teams_owners(layer: str) -> None:
     assert torch.equal(changed, q) is (layer == "dense")
 
 
-def test_parts_are_names_or_factories_of_ones_own() -> None:
-    class Doubling(VDNMixer):
-        def __init__(self, num_agents: int, state_dim: int, *, factor: float = 2.0) -> None:
-            super().__init__(num_agents, state_dim)
-            self.factor = factor
+class Doubling(VDNMixer):
+    def __init__(self, num_agents: int, state_dim: int, *, factor: float = 2.0) -> None:
+        super().__init__(num_agents, state_dim)
+        self.factor = factor
 
-    class Narrow(FeedforwardAgent):
-        def __init__(self, *sizes, width: int = 4) -> None:
-            super().__init__(*sizes, hidden_dim=width)
 
-    model = make_model(agent=Narrow, agent_options={"width": 6}, layer=DenseLinear, mixer=Doubling)
+class Narrow(FeedforwardAgent):
+    def __init__(self, *sizes, width: int = 4) -> None:
+        super().__init__(*sizes, hidden_dim=width)
+
+
+def test_parts_are_names_or_parts() -> None:
+    narrow = Part("agent", "narrow", Narrow, {"width": 6})
+    model = make_model(agent=narrow, layer="dense", mixer=Part("mixer", "doubling", Doubling))
     assert isinstance(model.agent, Narrow)
     assert isinstance(model.agent.fc1, DenseLinear)
     assert model.agent.fc1.out_features == 6
     assert model.mixer.factor == 2.0
-    assert make_model(mixer=Doubling, mixer_options={"factor": 3.0}).mixer.factor == 3.0
     assert isinstance(make_model(agent="feedforward").agent, FeedforwardAgent)
-    assert isinstance(make_model(recurrent=False).agent, FeedforwardAgent)
     for key, name in (("agent", "grue"), ("layer", "2:5"), ("mixer", "qmx")):
-        with pytest.raises(ConfigError, match=f"{key}: got '{name}'.*did you mean"):
+        with pytest.raises(ConfigError, match=f"unknown {key} '{name}'.*did you mean"):
             make_model(**{key: name})
+    with pytest.raises(ConfigError, match="custom_model_config: layer is missing"):
+        make_model(layer=None)
+
+
+def test_a_part_whose_values_have_another_shape_is_named() -> None:
+    class Flat(VDNMixer):
+        def forward(self, agent_q: Tensor, state: Tensor) -> Tensor:
+            return agent_q.sum(-1)
+
+    class Forgetful(FeedforwardAgent):
+        def unroll(self, inputs, hidden, weights, track=None):
+            q, _ = super().unroll(inputs, hidden, weights, track)
+            return q, inputs
+
+    make_model().check_shapes()
+    with pytest.raises(ConfigError, match=r"Flat.forward: joint values: got shape \[2, 3\], expected \[2, 3, 1\] or"):
+        make_model(mixer=Part("mixer", "flat", Flat)).check_shapes()
+    with pytest.raises(ConfigError, match=r"Forgetful.unroll: hidden: got shape .*, expected \[3, 3, 0\]"):
+        make_model(agent=Part("agent", "forgetful", Forgetful)).check_shapes()

@@ -65,14 +65,59 @@ def test_a_misspelt_key_of_a_dict_is_refused() -> None:
         K24QMix(config={"env": "mpe_simple_spread", "div_coeff": 0.5})
 
 
-@pytest.mark.parametrize("make", [QMixConfig, K24QMixConfig, KaleidoscopeQMixConfig])
-@pytest.mark.parametrize("layer", ["2:4", "n:m", "kaleidoscope", "dense", "foo"])
-def test_each_algorithm_has_its_own_layer(make, layer: str) -> None:
-    config = make().environment("mpe_simple_spread")
-    own = config.layer
-    config.layer = layer
-    if layer == own:
-        config.validate()
+@pytest.mark.parametrize(
+    ("make", "fitting"),
+    [
+        (QMixConfig, {"dense", "independent", "kaleidoscope", "2:4"}),
+        (K24QMixConfig, {"2:4"}),
+        (KaleidoscopeQMixConfig, {"kaleidoscope"}),
+    ],
+)
+@pytest.mark.parametrize("layer", ["2:4", "kaleidoscope", "dense", "independent"])
+def test_qmix_takes_any_layer_and_what_learns_masks_its_own_kind(small, make, fitting: set[str], layer: str) -> None:
+    config = small(make()).training(layer=layer)
+    if layer in fitting:
+        config.build_policy()
     else:
-        with pytest.raises(ConfigError, match=f"layer: got '{layer}', expected one of '{own}'"):
+        with pytest.raises(
+            ConfigError, match=f"layer: got '{layer}' with an algorithm that learns masks, expected null or"
+        ):
+            config.build_policy()
+
+
+@pytest.mark.parametrize("make", [QMixConfig, K24QMixConfig, KaleidoscopeQMixConfig])
+def test_an_unknown_part_or_option_names_the_nearest(make) -> None:
+    for key, value, message in [
+        ("layer", "dens", "unknown layer 'dens'; did you mean 'dense'"),
+        ("agent", "feedforwards", "unknown agent 'feedforwards'; did you mean 'feedforward'"),
+        ("mixer", "qmx", "unknown mixer 'qmx'; did you mean 'qmix'"),
+        (
+            "agent_options",
+            {"hiden_dim": 3},
+            "unknown agent_options key 'hiden_dim' of agent 'gru'; did you mean 'hidden_dim'",
+        ),
+        ("mixer_options", [3], r"mixer_options: got \[3\], expected keys and values"),
+    ]:
+        config = make().environment("mpe_simple_spread").training(**{key: value})
+        with pytest.raises(ConfigError, match=message):
             config.validate()
+
+
+def test_old_switches_mean_names() -> None:
+    config = QMixConfig().training(recurrent=False, independent_networks=True)
+    assert (config.agent, config.layer) == ("feedforward", "independent")
+    config = QMixConfig().apply_dict({"recurrent": True, "independent_networks": False, "layer": "independent"})
+    assert (config.agent, config.layer) == ("gru", "independent")
+    with pytest.raises(ConfigError, match="recurrent: got 'no', expected true or false"):
+        QMixConfig().apply_dict({"recurrent": "no"})
+
+
+def test_the_defaults_are_those_of_the_tuned_examples() -> None:
+    """Whoever names an environment and nothing else gets what learns, and the examples say only what differs."""
+    for config in (QMixConfig(), K24QMixConfig(), KaleidoscopeQMixConfig()):
+        assert config.lr == [[0, 0.002], [1_000_000, 0.0001]]
+        assert (config.gamma, config.target_update_tau, config.mixer_init_scale) == (0.9, 0.01, 0.1)
+        assert (config.updates_per_episode, config.epsilon_timesteps) == (0.4, 100_000)
+    config = K24QMixConfig()
+    assert (config.temperature_init, config.temperature_final, config.temperature_end) == (0.1, 0.01, 0.5)
+    assert (config.div_coef, config.reset_interval, config.finetune_at) == (0.1, None, None)

@@ -27,7 +27,7 @@ GAMMA = 0.9
 def make_batch(rewards: Tensor, terminated: Tensor, valid: Tensor, **given: Tensor | None) -> TrainBatch:
     """A batch of which only what the loss reads is real."""
     nothing = torch.empty(0)
-    rest = dict.fromkeys(("inputs", "state", "available", "actions", "observed"), nothing)
+    rest = dict.fromkeys(("inputs", "groups", "state", "available", "actions", "observed"), nothing)
     return TrainBatch(rewards=rewards, terminated=terminated, valid=valid, **{**rest, "importance": None, **given})
 
 
@@ -169,12 +169,13 @@ def test_the_policys_loss_is_that_of_the_slow_reference(small, bare_policy) -> N
     episodes.terminated[1, 3] = True
     batch = policy.train_batch(episodes)
     importance = torch.linspace(0.2, 1.0, 8)
-    weights = policy.model.agent.agent_weights(explore=True)
-    target_agent = policy.target_model.agent
+    weights = policy.model.agent.weights(explore=True)
+    target = policy.target_model
     with torch.no_grad():
         q = policy.online_values(batch, weights)
-        target_weights = target_agent.agent_weights(explore=False)
-        target_q, _ = target_agent.unroll(batch.inputs, target_agent.initial_hidden(8), target_weights)
+        target_weights = target.agent.weights(explore=False)
+        hidden = target.initial_hidden(batch.groups)
+        target_q, _ = target.unroll(batch.inputs, hidden, target_weights, batch.groups)
 
     def mixing(model):
         def mix(agent_q, state):

@@ -9,6 +9,8 @@ from k24_rllib.envs import make_team_env
 from k24_rllib.models import MODEL_NAME, register_models
 from k24_rllib.qmix import TeamBaseEnv, collect_episodes
 
+SMALL = {"agent": "gru", "agent_options": {"hidden_dim": 8}, "layer": "2:4", "mixer": "qmix"}
+
 
 def make_model(env_config: dict, name: str = "mpe_simple_spread"):
     register_models()
@@ -19,7 +21,7 @@ def make_model(env_config: dict, name: str = "mpe_simple_spread"):
         obs_space=space,
         action_space=adapter.action_space,
         num_outputs=int(np.prod(space["avail_actions"].shape)),
-        model_config={"custom_model": MODEL_NAME, "custom_model_config": {"hidden_dim": 8, "layer": "2:4"}},
+        model_config={"custom_model": MODEL_NAME, "custom_model_config": SMALL},
         framework="torch",
     )
 
