@@ -32,7 +32,7 @@ class Part:
 
     kind: str
     name: str
-    factory: Factory
+    factory: Factory = field(compare=False)  # a copy of a partial is another object, and the same part
     options: Mapping[str, Any] = field(default_factory=dict)
     product: type | None = None
 

@@ -12,7 +12,7 @@ from k24_rllib.sparsity import SemiStructuredLinear
 
 BASELINES: dict[str, Callable[[], QMixConfig]] = {
     "shared": QMixConfig,
-    "independent": lambda: QMixConfig().training(independent_networks=True),
+    "independent": lambda: QMixConfig().training(layer="independent"),
     "k24": lambda: K24QMixConfig().k24(total_env_steps=200),
     "kaleidoscope": lambda: KaleidoscopeQMixConfig().kaleidoscope(total_env_steps=200),
 }
@@ -114,7 +114,7 @@ def test_parameters_are_counted(small, bare_policy, hidden: int) -> None:
 
 def test_one_agents_loss_moves_only_its_own_network(small, bare_policy) -> None:
     """Through the policy: independent networks, no mixing, and an update that only agent 1's values enter."""
-    policy, episodes = bare_policy(small(QMixConfig()).training(independent_networks=True, mixer="independent"))
+    policy, episodes = bare_policy(small(QMixConfig()).training(layer="independent", mixer="independent"))
     batch = policy.train_batch(episodes)
     q = policy.online_values(batch, policy.model.agent.weights(explore=True))
     q[:, :, 1].square().sum().backward()
@@ -127,7 +127,7 @@ def test_one_agents_loss_moves_only_its_own_network(small, bare_policy) -> None:
 
 
 def test_the_target_follows_every_network(small, bare_policy) -> None:
-    policy, episodes = bare_policy(small(QMixConfig()).training(independent_networks=True))
+    policy, episodes = bare_policy(small(QMixConfig()).training(layer="independent"))
     policy.learn_on_batch(episodes)
     online, target = policy.model.state_dict(), policy.target_model.state_dict()
     assert any(not torch.equal(online[name], target[name]) for name in online if ".cells.1." in name)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 CONFIGS = {
     "QMix": QMixConfig,
-    "independent networks": lambda: QMixConfig().training(independent_networks=True),
+    "independent networks": lambda: QMixConfig().training(layer="independent"),
     "K24QMix": lambda: K24QMixConfig().k24(total_env_steps=200),
     "KaleidoscopeQMix": lambda: KaleidoscopeQMixConfig().kaleidoscope(total_env_steps=200),
 }
@@ -44,7 +44,7 @@ def test_every_algorithm_trains_on_every_environment(small, name: str, env: str)
     [
         {"mixer": "vdn"},
         {"mixer": "independent"},
-        {"recurrent": False},
+        {"agent": "feedforward"},
         {"last_action_input": True},
         {"agent_id_input": False},
         {"standardise_rewards": False},

@@ -187,7 +187,7 @@ class TwoThings(Agent):
 
 
 def test_an_agent_of_three_methods_is_complete(x: Tensor) -> None:
-    agent = TwoThings(INPUT, ACTIONS, AGENTS, layer_factory("2:4", AGENTS))
+    agent = TwoThings(INPUT, ACTIONS, AGENTS, layer_factory(LAYERS.part("2:4"), AGENTS))
     whole, last = unroll(agent, x)
     first, hidden = unroll(agent, x[:, :2])
     second, hidden = unroll(agent, x[:, 2:], hidden)

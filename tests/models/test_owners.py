@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from k24_rllib.models import Agent, FeedforwardAgent, GRUAgent, OwnerGroups, layer_factory
+from k24_rllib.sparsity import LAYERS
 
 OWNERS, AGENTS, STEPS, EPISODES, INPUT, ACTIONS = 4, 3, 5, 6, 9, 2
 KINDS = ["2:4", "kaleidoscope", "independent", "dense"]
@@ -18,7 +19,7 @@ def random_owners(seed: int = 0, owners: int = OWNERS, agents: int = AGENTS) -> 
 def make_agent(layer: str, recurrent: bool = True, owners: int = OWNERS, **options) -> Agent:
     torch.manual_seed(0)
     kind = GRUAgent if recurrent else FeedforwardAgent
-    return kind(INPUT, ACTIONS, owners, layer_factory(layer, owners, options), hidden_dim=16)
+    return kind(INPUT, ACTIONS, owners, layer_factory(LAYERS.part(layer, options), owners), hidden_dim=16)
 
 
 def inputs() -> Tensor:

@@ -146,5 +146,5 @@ def test_a_part_whose_values_have_another_shape_is_named() -> None:
     make_model().check_shapes()
     with pytest.raises(ConfigError, match=r"Flat.forward: joint values: got shape \[2, 3\], expected \[2, 3, 1\] or"):
         make_model(mixer=Part("mixer", "flat", Flat)).check_shapes()
-    with pytest.raises(ConfigError, match=r"Forgetful.unroll: hidden: got shape .*, expected \[3, 3, 0\]"):
+    with pytest.raises(ConfigError, match=r"Forgetful.unroll: hidden: got shape .*, expected \[3, 9, 0\]"):
         make_model(agent=Part("agent", "forgetful", Forgetful)).check_shapes()

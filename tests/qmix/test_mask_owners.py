@@ -17,7 +17,7 @@ from k24_rllib.qmix import EpisodeBatch, EpisodeReplayBuffer, TeamBaseEnv, colle
 COPIES, AGENTS, OWNERS, ACTIONS, STEPS = 5, 3, 4, 6, 4
 CONFIGS: dict[str, Callable[[], QMixConfig]] = {
     "dense": QMixConfig,
-    "independent": lambda: QMixConfig().training(independent_networks=True),
+    "independent": lambda: QMixConfig().training(layer="independent"),
     "k24": lambda: K24QMixConfig().k24(total_env_steps=1000),
     "kaleidoscope": lambda: KaleidoscopeQMixConfig().kaleidoscope(total_env_steps=1000, reset_interval=None),
 }
@@ -131,7 +131,7 @@ def test_an_old_buffer_has_agents_as_their_own_owners() -> None:
 def test_the_learner_follows_the_owners_of_each_episode(small, bare_policy, name: str, recurrent: bool) -> None:
     """A batch's values, targets and gradients are those of its episodes one after the other."""
     k24_rllib.register_team_env("roles", Roles)
-    policy, episodes = bare_policy(small(CONFIGS[name](), "roles").training(recurrent=recurrent))
+    policy, episodes = bare_policy(small(CONFIGS[name](), "roles").training(agent="gru" if recurrent else "feedforward"))
     assert len(np.unique(episodes.mask_ids, axis=0)) > 1
     parameters = list(policy.model.agent.parameters())
 

@@ -9,7 +9,9 @@ from k24_rllib import K24QMixConfig, QMixConfig
 def loss_and_gradients(bare_policy, config_class, mixed: bool, **options):
     """Returns one update's loss, gradients and policy."""
     config = config_class().environment("mpe_simple_spread", env_config={"N": 2}).debugging(seed=0)
-    config.training(hidden_dim=32, compile_kernels=False, mixed_precision=mixed, **options)
+    config.training(hidden_dim=32, mixer_init_scale=1.0, compile_kernels=False, mixed_precision=mixed, **options)
+    if isinstance(config, K24QMixConfig):
+        config.k24(temperature_init=5.0)  # a low temperature enlarges every difference in the scores
     policy, episodes = bare_policy(config)
     assert not policy._precision._enabled  # on a CPU the option changes nothing
     if mixed:
