@@ -2,6 +2,8 @@
 
 import copy
 import json
+import logging
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,8 @@ def small() -> Callable:
             updates_per_episode=0.5,
             buffer_episodes=16,
             target_update_episodes=8,
+            target_update_tau=None,
+            lr=5e-4,
             hidden_dim=8,
             mixing_embed_dim=4,
             hypernet_dim=8,
@@ -70,6 +74,16 @@ def small() -> Callable:
         return config
 
     return shrink
+
+
+@pytest.fixture
+def first_draft() -> Callable:
+    """Gives K-2:4 the phases of the first write-ups, in which every event of the method comes within a run."""
+
+    def phases(config):
+        return config.k24(temperature_init=5.0, temperature_final=0.2, temperature_end=0.8, finetune_at=0.8)
+
+    return phases
 
 
 @pytest.fixture
@@ -127,3 +141,27 @@ def make_trial(tmp_path: Path) -> Callable[..., Path]:
         return trial
 
     return make
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Calls the command line in this process, and returns what a process of its own would have given."""
+    from k24_rllib.cli.main import main
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        arguments = [str(word) for word in words]
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _restore_log_levels() -> Iterator[None]:
+    """The command silences Ray's loggers in its process; here that process goes on."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.rllib")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

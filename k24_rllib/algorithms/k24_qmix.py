@@ -343,6 +343,8 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         """Takes over what `get_state` returned."""
         super().set_state(state)
         self._check_phase()
+        if self.record.finetuning:  # as the callback has it from the next update on
+            self.set_learning_rate(self.cur_lr * self.config["finetune_lr_factor"])
         self.policy_change.set_state(state["policy_change"], self.device)
         self._mask_flips.set_state(convert_to_torch_tensor(state["mask_flips"], device=self.device))
 

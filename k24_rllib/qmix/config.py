@@ -33,6 +33,8 @@ _OLD_SWITCHES: dict[str, tuple[str, dict[bool, str | None]]] = {
     "independent_networks": ("layer", {True: "independent", False: None}),
 }
 """Switches of before agents and layers had names, and what they mean today; files and checkpoints have them."""
+_OLD_PATTERN_LAYER = "n:m"
+"""What K24QMix's layer was called then, whatever its pattern."""
 
 REPLAYS = ("uniform", "prioritized")
 REPLAY_KEYS = ("replay_alpha", "replay_beta_initial", "replay_beta_final", "replay_beta_timesteps", "replay_epsilon")
@@ -348,19 +350,22 @@ class QMixConfig(Declared, AlgorithmConfig):
         self.update_from_dict(dict(todays))
         return self
 
+    def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
+        """Applies flat settings without checks, as RLlib does with a checkpoint's; old names get today's."""
+        super().update_from_dict(self._todays(config_dict))
+        return self
+
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Any:
         """Returns the configuration of a checkpoint, with today's names for what older ones hold."""
-        todays = cls._todays(state)
-        if "agent" not in state or "layer_options" not in state:  # of before parts had names
-            todays |= {"layer": todays.get("layer") if todays.get("layer") == "independent" else None}
-            todays["model"] = {**state.get("model", {}), "custom_model_config": {}}
-        return super().from_state(todays)
+        return super().from_state(cls._todays(state))
 
     @staticmethod
     def _todays(settings: Mapping[str, Any]) -> dict[str, Any]:
         """Returns settings with today's names for old switches; a name that is given beside its switch stands."""
         todays = {key: value for key, value in settings.items() if key not in _OLD_SWITCHES}
+        if todays.get("layer") == _OLD_PATTERN_LAYER:
+            todays["layer"] = None
         for old, (key, names) in _OLD_SWITCHES.items():
             if old in settings:
                 name = names[check_bool(old, settings[old])]

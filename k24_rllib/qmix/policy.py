@@ -324,6 +324,14 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         self.target_model.load_state_dict(convert_to_torch_tensor(state["target_model"], device=self.device))
         self.reward_moments.set_state(state["reward_moments"])
         self.num_grad_updates = state["num_grad_updates"]
+        self._use_own_optimizer_settings()
+
+    def _use_own_optimizer_settings(self) -> None:
+        """Gives the optimizer this policy's learning rate and epsilon: a restored state brings those of the other."""
+        self.on_global_var_update({"timestep": self.global_timestep})  # a schedule's rate at this step
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"], group["eps"] = self.cur_lr, self.config["adam_epsilon"]
 
 
 def _some_available(available: Tensor) -> Tensor:

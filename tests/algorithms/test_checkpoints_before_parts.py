@@ -38,6 +38,6 @@ def test_old_switches_become_names() -> None:
     independent = QMix.from_checkpoint(str(CHECKPOINTS / "independent"))
     feedforward = QMix.from_checkpoint(str(CHECKPOINTS / "feedforward"))
     assert (independent.config.layer, independent.config.agent) == ("independent", "gru")
-    assert (feedforward.config.layer, feedforward.config.agent) == (None, "feedforward")
+    assert (feedforward.config.layer, feedforward.config.agent) == ("dense", "feedforward")
     independent.stop()
     feedforward.stop()

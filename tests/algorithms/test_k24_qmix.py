@@ -117,7 +117,7 @@ def test_every_round_played_ahead_is_counted_once(small) -> None:
 
 
 def test_patterns_are_measured_and_exactly_half_dense(small) -> None:
-    algo = small(CONFIGS["K24QMix"]()).build_algo()
+    algo = small(CONFIGS["K24QMix"]()).k24(temperature_init=5.0, temperature_final=0.2).build_algo()
     metrics = learner(algo.train())
     assert metrics["overall_sparsity"] == 0.5
     assert 1.5 < metrics["pattern_entropy"] <= np.log2(6) + 1e-6

@@ -107,7 +107,7 @@ def test_a_users_callback_takes_the_resets_place(small) -> None:
         ({"threshold_scale": -1.0}, "threshold_scale: got -1.0"),
         ({"div_coef": -0.5}, "div_coef: got -0.5"),
         ({"div_window": 0}, "div_window: got 0"),
-        ({"div_layer_weights": [1, 2]}, r"div_layer_weights: got \[1, 2\], expected 4 numbers"),
+        ({"div_layer_weights": 2.0}, "div_layer_weights: got 2.0, expected a number for each masked layer"),
         ({"div_layer_weights": [1, 2, 4, -8]}, "div_layer_weights: got -8"),
         ({"reset_fraction": 1.5}, "reset_fraction: got 1.5"),
         ({"reset_interval": -1}, "reset_interval: got -1"),
@@ -122,6 +122,13 @@ def test_impossible_settings_are_named(small, change: dict, message: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_as_many_layer_weights_are_wanted_as_the_agent_has_masked_layers(small) -> None:
+    for agent, layers in (("gru", 4), ("feedforward", 5)):
+        kaleidoscope(small, div_layer_weights=[1.0] * layers).training(agent=agent).build_policy()
+        with pytest.raises(ConfigError, match=rf"div_layer_weights: got \[1, 2\], expected {layers} numbers"):
+            kaleidoscope(small, div_layer_weights=[1, 2]).training(agent=agent).build_policy()
+
+
 @pytest.mark.parametrize(
     ("config", "settings", "parts"),
     [
@@ -129,15 +136,15 @@ def test_impossible_settings_are_named(small, change: dict, message: str) -> Non
         (K24QMixConfig, {"threshold_bias": 4.0}, ["'threshold_bias'", "got 4.0", "run: KaleidoscopeQMix"]),
         (QMixConfig, {"div_window": 10}, ["'div_window'", "got 10", "run: K24QMix or run: KaleidoscopeQMix"]),
         (KaleidoscopeQMixConfig, {"treshold_bias": 4.0}, ["'treshold_bias'", "did you mean 'threshold_bias'?"]),
-        (KaleidoscopeQMixConfig, {"independent_networks": True}, ["independent_networks: got true", "run: QMix"]),
-        (K24QMixConfig, {"independent_networks": True}, ["independent_networks: got true", "run: QMix"]),
+        (KaleidoscopeQMixConfig, {"independent_networks": True}, ["layer: got 'independent'", "run: QMix"]),
+        (K24QMixConfig, {"independent_networks": True}, ["layer: got 'independent'", "run: QMix"]),
         (QMixConfig, {"independent_networks": "yes"}, ["independent_networks: got 'yes'"]),
     ],
     ids=str,
 )
 def test_keys_of_another_algorithm_say_whose_they_are(config, settings: dict, parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config().environment("mpe_simple_spread").apply_dict(settings).validate()
+        config().environment("mpe_simple_spread").apply_dict(settings).build_policy()
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)

@@ -18,9 +18,9 @@ PHASES = {0: "new", 100: "annealing", 250: "between resets", 350: "snapshot take
 """What a run is at when it is saved, before the update at each of these steps."""
 
 
-def learner_config(small) -> K24QMixConfig:
+def learner_config(small, first_draft) -> K24QMixConfig:
     """All events in 1,000 steps, and both kinds of resets."""
-    config = small(K24QMixConfig()).training(lr=[[0, 1e-2], [1000, 1e-3]], target_update_tau=0.1)
+    config = first_draft(small(K24QMixConfig())).training(lr=[[0, 1e-2], [1000, 1e-3]], target_update_tau=0.1)
     return config.k24(
         total_env_steps=1000,
         reset_interval=200,
@@ -58,8 +58,8 @@ def assert_same(ours: Any, theirs: Any, where: str = "state") -> None:
         np.testing.assert_array_equal(ours, theirs, err_msg=where)
 
 
-def test_restored_in_any_phase_it_goes_on_the_same(small, bare_policy) -> None:
-    whole, episodes = bare_policy(learner_config(small))
+def test_restored_in_any_phase_it_goes_on_the_same(small, bare_policy, first_draft) -> None:
+    whole, episodes = bare_policy(learner_config(small, first_draft))
     saved, logs = {}, {}
     for step in STEPS:
         if step in PHASES:
@@ -70,7 +70,7 @@ def test_restored_in_any_phase_it_goes_on_the_same(small, bare_policy) -> None:
     assert logs[950]["resets_total"] > 4  # periodic and adaptive ones
     assert len({log["mask_flip_rate"] for log in logs.values()}) > 3
     for start, phase in PHASES.items():
-        other, _ = bare_policy(learner_config(small), seed=1)
+        other, _ = bare_policy(learner_config(small, first_draft), seed=1)
         other.set_state(pickle.loads(saved[start]))
         for step in STEPS[STEPS.index(start) :]:
             log = advance(other, episodes, step)
@@ -78,10 +78,10 @@ def test_restored_in_any_phase_it_goes_on_the_same(small, bare_policy) -> None:
         assert_same(state_of(whole), state_of(other), phase)
 
 
-def test_a_frozen_run_loads_into_one_of_any_phase(small, bare_policy) -> None:
+def test_a_frozen_run_loads_into_one_of_any_phase(small, bare_policy, first_draft) -> None:
     """As population-based training does: states go back and forth between runs in different phases."""
-    early, episodes = bare_policy(learner_config(small))
-    late, _ = bare_policy(learner_config(small), seed=1)
+    early, episodes = bare_policy(learner_config(small, first_draft))
+    late, _ = bare_policy(learner_config(small, first_draft), seed=1)
     advance(early, episodes, 100)
     before = pickle.dumps(state_of(early))
     for step in (400, 800, 850):
@@ -96,17 +96,17 @@ def test_a_frozen_run_loads_into_one_of_any_phase(small, bare_policy) -> None:
 
 
 @pytest.fixture
-def finetuning(small, bare_policy) -> dict[str, Any]:
+def finetuning(small, bare_policy, first_draft) -> dict[str, Any]:
     """The state of a run of 1,000 steps at step 850, its settings with it."""
-    policy, episodes = bare_policy(small(K24QMixConfig()).k24(total_env_steps=1000, reset_interval=None))
+    policy, episodes = bare_policy(first_draft(small(K24QMixConfig())).k24(total_env_steps=1000, reset_interval=None))
     for step in (100, 800, 850):
         advance(policy, episodes, step)
     state: dict[str, Any] = policy.get_state()
     return state
 
 
-def test_a_changed_run_keeps_its_own_settings(small, bare_policy, finetuning: dict[str, Any]) -> None:
-    changed = small(K24QMixConfig()).training(gamma=0.5).k24(total_env_steps=1050, finetune_lr_factor=0.5)
+def test_a_changed_run_keeps_its_own_settings(small, bare_policy, first_draft, finetuning: dict[str, Any]) -> None:
+    changed = first_draft(small(K24QMixConfig())).training(gamma=0.5).k24(total_env_steps=1050, finetune_lr_factor=0.5)
     policy, episodes = bare_policy(changed, seed=1)
     policy.set_state(finetuning)
     assert (policy.config["gamma"], policy.config["finetune_lr_factor"]) == (0.5, 0.5)
@@ -122,7 +122,9 @@ def test_a_changed_run_keeps_its_own_settings(small, bare_policy, finetuning: di
         ({"total_env_steps": 1000, "rewind_to": 0.1}, "rewind_to: got 0.1"),
     ],
 )
-def test_frozen_masks_do_not_learn_again(small, bare_policy, finetuning, settings: dict, message: str) -> None:
-    policy, _ = bare_policy(small(K24QMixConfig()).k24(reset_interval=None, **settings))
+def test_frozen_masks_do_not_learn_again(
+    small, bare_policy, first_draft, finetuning, settings: dict, message: str
+) -> None:
+    policy, _ = bare_policy(first_draft(small(K24QMixConfig())).k24(reset_interval=None, **settings))
     with pytest.raises(ConfigError, match=message):
         policy.set_state(finetuning)

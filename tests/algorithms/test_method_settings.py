@@ -14,11 +14,11 @@ from k24_rllib.sparsity import NM_RATIOS, diversity_loss
 
 
 @pytest.fixture
-def make(small, bare_policy):
+def make(small, bare_policy, first_draft):
     """Builds a policy and its episodes from settings of `k24()`."""
 
     def build(**settings):
-        return bare_policy(small(K24QMixConfig()).k24(total_env_steps=1000, **settings))
+        return bare_policy(first_draft(small(K24QMixConfig())).k24(total_env_steps=1000, **settings))
 
     return build
 
@@ -144,14 +144,14 @@ def test_a_file_can_hold_every_setting(small, bare_policy, tmp_path: Path) -> No
     assert stats["lr"] == pytest.approx(0.5 * config.lr)
 
 
-def test_a_setting_that_was_not_given_contradicts_nothing() -> None:
+def test_a_setting_that_was_not_given_contradicts_nothing(first_draft) -> None:
     K24QMixConfig().k24(total_env_steps=500).validate()
-    K24QMixConfig().k24(masks="fixed_random", temperature_end=0.9).validate()
+    first_draft(K24QMixConfig()).k24(masks="fixed_random", temperature_end=0.9).validate()
     K24QMixConfig().k24(masks="fixed_random", reset_interval=None).validate()
     K24QMixConfig().k24(finetune_at=None, temperature_end=1.0).validate()
     with pytest.raises(ConfigError, match=r"got 10000 with finetune_at 0\.8 of total_env_steps 500"):
-        K24QMixConfig().k24(total_env_steps=500, reset_interval=10_000).validate()
-    config = K24QMixConfig()
+        first_draft(K24QMixConfig()).k24(total_env_steps=500, reset_interval=10_000).validate()
+    config = first_draft(K24QMixConfig())
     config.reset_interval = 501
     with pytest.raises(ConfigError, match=r"got 501 with finetune_at 0\.8"):
         config.k24(total_env_steps=500).validate()

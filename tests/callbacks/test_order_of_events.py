@@ -39,11 +39,11 @@ def changed(before: dict, after: dict) -> set[str]:
 
 
 @pytest.fixture
-def run(small, bare_policy):
+def run(small, bare_policy, first_draft):
     """Runs the schedule; returns the policy, and for each step what callbacks and what the update changed."""
 
     def run_it(tau: float = 0.1, **settings):
-        config = small(K24QMixConfig()).training(lr=[[0, 1e-2], [1000, 1e-3]])
+        config = first_draft(small(K24QMixConfig())).training(lr=[[0, 1e-2], [1000, 1e-3]])
         config.k24(total_env_steps=1000, reset_interval=200, rewind_to=0.3, **settings)
         policy, episodes = bare_policy(config)
         events, updates = {}, {}
@@ -124,8 +124,8 @@ def test_masks_and_alpha_are_the_same_to_the_last_bit_until_the_end(small, bare_
                 assert torch.equal(layer.hetero_alpha, alpha)
 
 
-def test_rewinding_puts_back_the_weights_of_the_snapshots_moment(small, bare_policy) -> None:
-    config = small(K24QMixConfig()).k24(total_env_steps=1000, rewind_to=0.3, reset_interval=0)
+def test_rewinding_puts_back_the_weights_of_the_snapshots_moment(small, bare_policy, first_draft) -> None:
+    config = first_draft(small(K24QMixConfig())).k24(total_env_steps=1000, rewind_to=0.3, reset_interval=0)
     policy, episodes = bare_policy(config)
     for step in STEPS:
         policy.on_global_var_update({"timestep": step})
@@ -144,8 +144,8 @@ def test_rewinding_puts_back_the_weights_of_the_snapshots_moment(small, bare_pol
     assert not torch.equal(policy.masked_layers()[0].weight, early[0])
 
 
-def test_the_rate_of_finetuning_follows_the_schedule(small, bare_policy) -> None:
-    config = small(K24QMixConfig()).training(lr=[[0, 1e-2], [1000, 1e-3]])
+def test_the_rate_of_finetuning_follows_the_schedule(small, bare_policy, first_draft) -> None:
+    config = first_draft(small(K24QMixConfig())).training(lr=[[0, 1e-2], [1000, 1e-3]])
     policy, episodes = bare_policy(config.k24(total_env_steps=1000, finetune_lr_factor=0.25))
     rates = {}
     for step in STEPS:

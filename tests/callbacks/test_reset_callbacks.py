@@ -9,11 +9,12 @@ from k24_rllib import K24QMixConfig
 
 
 @pytest.fixture
-def resets(small, bare_policy):
+def resets(small, bare_policy, first_draft):
     """Returns the steps at which a run of 1,000 steps, updated every 50, resets its masks."""
 
     def run(**settings) -> list[int]:
-        policy, episodes = bare_policy(small(K24QMixConfig()).training(lr=1e-2).k24(total_env_steps=1000, **settings))
+        config = first_draft(small(K24QMixConfig())).training(lr=1e-2).k24(total_env_steps=1000, **settings)
+        policy, episodes = bare_policy(config)
         seen, total = [], 0
         for step in range(0, 1001, 50):
             policy.on_global_var_update({"timestep": step})

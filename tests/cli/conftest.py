@@ -1,31 +1,16 @@
-"""Shared by the command line's tests: `main` called in this process, and a real command that is interrupted."""
+"""Shared by the command line's tests: a real command that is interrupted."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 PATIENCE_S = 300
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Calls the command line in this process, and returns what a process of its own would have given."""
-    from k24_rllib.cli.main import main
-
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        arguments = [str(word) for word in words]
-        code = main(arguments)
-        captured = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -57,13 +42,3 @@ def interrupt() -> Callable[..., str]:
         return "".join(lines)
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def _restore_log_levels() -> Iterator[None]:
-    """The command silences Ray's loggers in its process; here that process goes on."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.rllib")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)

@@ -121,3 +121,15 @@ def test_the_defaults_are_those_of_the_tuned_examples() -> None:
     config = K24QMixConfig()
     assert (config.temperature_init, config.temperature_final, config.temperature_end) == (0.1, 0.01, 0.5)
     assert (config.div_coef, config.reset_interval, config.finetune_at) == (0.1, None, None)
+
+
+def test_a_restored_policy_learns_with_its_own_rate_and_epsilon(small, bare_policy) -> None:
+    """Not with the checkpoint's, which Adam's state holds; a schedule's rate is that of the step reached."""
+    before, _ = bare_policy(small(QMixConfig()).training(lr=1e-3, adam_epsilon=1e-8))
+    before.on_global_var_update({"timestep": 500})
+    for lr, expected in ((2e-3, 2e-3), ([[0, 1e-2], [1000, 0.0 + 1e-3]], 5.5e-3)):
+        after, episodes = bare_policy(small(QMixConfig()).training(lr=lr, adam_epsilon=1e-5))
+        after.set_state(before.get_state())
+        stats = after.learn_on_batch(episodes)
+        assert stats["lr"] == pytest.approx(expected)
+        assert after._optimizers[0].param_groups[0]["eps"] == 1e-5

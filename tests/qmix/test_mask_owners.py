@@ -131,7 +131,9 @@ def test_an_old_buffer_has_agents_as_their_own_owners() -> None:
 def test_the_learner_follows_the_owners_of_each_episode(small, bare_policy, name: str, recurrent: bool) -> None:
     """A batch's values, targets and gradients are those of its episodes one after the other."""
     k24_rllib.register_team_env("roles", Roles)
-    policy, episodes = bare_policy(small(CONFIGS[name](), "roles").training(agent="gru" if recurrent else "feedforward"))
+    policy, episodes = bare_policy(
+        small(CONFIGS[name](), "roles").training(agent="gru" if recurrent else "feedforward")
+    )
     assert len(np.unique(episodes.mask_ids, axis=0)) > 1
     parameters = list(policy.model.agent.parameters())
 
