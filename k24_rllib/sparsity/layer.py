@@ -45,7 +45,7 @@ class MaskedLayer(nn.Module, ABC):
 
     Subclasses write `weights`, and `observe` if they follow their inputs. Weights are made once per unroll (a learner
     batch, or a rollout between two weight synchronisations) and handed to every `forward` of it. A layer that has to
-    know later how they were made writes `make_weights` instead, and finds its record in `observe`.
+    know later how they were made writes `make_weights` too, and finds its record in `observe`.
 
     Args:
         in_features: `I`.
