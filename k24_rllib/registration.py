@@ -16,6 +16,7 @@ from k24_rllib.envs import TeamEnvFactory, team_env_factory, team_env_names
 from k24_rllib.models import AGENTS, MIXERS, Agent, register_models
 from k24_rllib.qmix import ALGORITHMS, QMix
 from k24_rllib.qmix.rollout import register_rllib_env
+from k24_rllib.qmix.sharing import share, share_again
 from k24_rllib.sparsity import LAYERS, MaskedLayer
 
 
@@ -27,6 +28,7 @@ def register_all() -> None:
     """
     register_models()
     ALGORITHMS.register_with_ray()
+    share_again()
     for name in team_env_names():
         register_rllib_env(name, team_env_factory(name))
 
@@ -57,6 +59,7 @@ def register_layer(name: str, factory: Callable[..., MaskedLayer]) -> None:
             (`compiled`, those of `K24QMixConfig.k24()`) come where the factory has an option of that name.
     """
     LAYERS.register(name, factory)
+    share(LAYERS, name)
 
 
 def register_mixer(name: str, factory: Callable[..., nn.Module]) -> None:
@@ -70,6 +73,7 @@ def register_mixer(name: str, factory: Callable[..., nn.Module]) -> None:
             come from the settings `mixing_embed_dim`, `hypernet_dim` and `mixer_init_scale`.
     """
     MIXERS.register(name, factory)
+    share(MIXERS, name)
 
 
 def register_agent(name: str, factory: Callable[..., Agent]) -> None:
@@ -83,6 +87,7 @@ def register_agent(name: str, factory: Callable[..., Agent]) -> None:
             `hidden_dim` and `compile_kernels`.
     """
     AGENTS.register(name, factory)
+    share(AGENTS, name)
 
 
 def register_algorithm(name: str, algorithm: type[QMix]) -> None:

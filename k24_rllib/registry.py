@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from k24_rllib.checks import ConfigError, check_name, nearest
 
@@ -70,6 +70,9 @@ class Registry:
         options_key: The setting that holds a part's options, for messages; `<kind>_options` if None.
     """
 
+    elsewhere: ClassVar[Callable[[str, str], Factory | None]] = staticmethod(lambda kind, name: None)
+    """Looks for a factory that another process registered, by kind and name; `qmix.sharing` puts Ray's store here."""
+
     def __init__(
         self, kind: str, given: tuple[str, ...], product: type | None = None, options_key: str | None = None
     ) -> None:
@@ -87,8 +90,8 @@ class Registry:
         Raises:
             ConfigError: for a name that something else has, or for what cannot be called with what is given.
         """
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigError(f"{self.kind} name: got {name!r}, expected a text")
+        if not isinstance(name, str) or not name.strip() or not name.isascii():
+            raise ConfigError(f"{self.kind} name: got {name!r}, expected a text of ASCII characters")
         if not callable(factory):
             raise ConfigError(f"{self.kind} {name!r}: got {factory!r}, expected a class or function that makes it")
         known = self._factories.get(name)
@@ -105,7 +108,11 @@ class Registry:
         return name in self._factories
 
     def check(self, name: object) -> str:
-        """Returns `name` if it is known; otherwise `ConfigError` has the nearest that is."""
+        """Returns `name` if it is known, here or elsewhere; otherwise `ConfigError` has the nearest that is."""
+        if isinstance(name, str) and name not in self._factories:
+            found = Registry.elsewhere(self.kind, name)
+            if found is not None:
+                self._factories.setdefault(name, found)  # to find it may have imported what registers it
         return check_name(self.kind, name, self._factories)
 
     def factory(self, name: str) -> Factory:

@@ -90,7 +90,7 @@ def test_partials_of_one_function_with_other_arguments_are_others() -> None:
     ("name", "factory", "message"),
     [
         ("bench", 3, "chair 'bench': got 3, expected a class or function that makes it"),
-        ("", Chair, "chair name: got '', expected a text"),
+        ("", Chair, "chair name: got '', expected a text of ASCII characters"),
         ("stool", lambda: Chair(3), r"can't be called as stool\(legs, options...\)"),
     ],
 )

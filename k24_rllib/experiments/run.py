@@ -92,10 +92,13 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     """
     import ray
 
+    from k24_rllib import register_all
+
     request = _check(experiments, options)
     ours = not ray.is_initialized()
     if ours:
         _start_ray(options, request)
+    register_all()  # a Ray that was shut down in this process took all registrations with it
     try:
         yield
     finally:

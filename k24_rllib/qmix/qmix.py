@@ -34,6 +34,7 @@ from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
 from k24_rllib.qmix.registry import ALGORITHMS
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
+from k24_rllib.qmix.sharing import share_again
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
@@ -62,6 +63,7 @@ class QMix(Algorithm):
         env = config.get("env") if config is not None else None
         if env in team_env_names():
             register_rllib_env(env, team_env_factory(env))
+        share_again()
         super().__init__(config, *args, **kwargs)
 
     @classmethod

@@ -78,7 +78,7 @@ def test_experiment_keys(call: Call, write: Write, tiny: Spec, change: Spec, par
         ({"num_gpus": "a"}, ["num_gpus: got 'a', expected a number"]),
         ({"callbacks": "nowhere.Callbacks"}, ["callbacks: got 'nowhere.Callbacks', RLlib says:"]),
         ({"env_config": {1: 3}}, ["1"]),
-        ({"mixer": "qmxi"}, ["mixer: got 'qmxi'", "did you mean 'qmix'?"]),
+        ({"mixer": "qmxi"}, ["unknown mixer 'qmxi'", "did you mean 'qmix'?"]),
         ({"framework": "tf2"}, ["framework: got 'tf2'"]),
         ({"env": "mpe_simple_reference"}, ["env: got 'mpe_simple_spread'", "expected one of them"]),
     ],
