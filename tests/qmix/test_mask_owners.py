@@ -73,7 +73,15 @@ def make_model(layer: str = "2:4", owners: int = OWNERS) -> TeamModel:
         obs_space=adapter.observation_space,
         action_space=adapter.action_space,
         num_outputs=AGENTS * ACTIONS,
-        model_config={"custom_model": MODEL_NAME, "custom_model_config": {"hidden_dim": 16, "layer": layer}},
+        model_config={
+            "custom_model": MODEL_NAME,
+            "custom_model_config": {
+                "agent": "gru",
+                "agent_options": {"hidden_dim": 16},
+                "layer": layer,
+                "mixer": "qmix",
+            },
+        },
         framework="torch",
     )
 
