@@ -120,7 +120,7 @@ def test_buffer_and_checkpoint_keep_each_episodes_owners() -> None:
         buffer.add(collect_episodes(env, model, epsilon=1.0, explore=True, seed=seed))
     restored = EpisodeReplayBuffer(2 * COPIES, seed=1)
     restored.set_state(buffer.get_state())
-    batch, again = buffer.sample(2 * COPIES), restored.sample(2 * COPIES)
+    batch, again = buffer.sample(2 * COPIES).episodes, restored.sample(2 * COPIES).episodes
     np.testing.assert_array_equal(batch.mask_ids, again.mask_ids)
     assert (batch.mask_ids != batch.mask_ids[0]).any()
     np.testing.assert_array_equal(batch.take(np.array([3])).mask_ids, batch.mask_ids[3:4])
