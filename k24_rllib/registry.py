@@ -51,8 +51,7 @@ class Part:
             raise ConfigError(f"{self.kind} {self.name!r}: can't be made ({type(error).__name__}: {reason})") from error
         if self.product is not None and not isinstance(made, self.product):
             raise ConfigError(
-                f"{self.kind} {self.name!r}: its factory made a {type(made).__name__}, expected a "
-                f"{self.product.__name__}"
+                f"{self.kind} {self.name!r}: its factory made {_a(type(made))}, expected {_a(self.product)}"
             )
         return made
 
@@ -172,6 +171,11 @@ def check_mapping(key: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key}: got {value!r}, expected keys and values")
     return {str(name): its for name, its in value.items()}
+
+
+def _a(cls: type) -> str:
+    """Returns a class's name with its article."""
+    return f"{'an' if cls.__name__[0].lower() in 'aeiou' else 'a'} {cls.__name__}"
 
 
 def _signature(factory: Factory) -> Mapping[str, inspect.Parameter]:

@@ -102,7 +102,7 @@ def test_what_cannot_be_registered_is_refused(name: str, factory: Any, message: 
 def test_a_factory_that_makes_something_else_is_named() -> None:
     registry = chairs()
     registry.register("table", lambda legs: legs)
-    with pytest.raises(ConfigError, match="chair 'table': its factory made a int, expected a Chair"):
+    with pytest.raises(ConfigError, match="chair 'table': its factory made an int, expected a Chair"):
         registry.part("table").make(4)
 
 

@@ -275,14 +275,11 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         """Returns how large the team is, for comparing methods.
 
         - `parameters_trained`, `bytes_trained`: every number that the optimizer moves (float32), of agents and mixer,
-          with what learns masks (`alpha`, thresholds)
-        - `parameters_team`, `bytes_team`: what the agents need to act, all together: no mixer, what they share once;
-          bytes include masks. Kaleidoscope's kept weights differ in value too, so they count for each owner
-        - `parameters_agent`, `bytes_agent`: what one agent acts with, mean over mask owners: its kept weights, biases
-          and the recurrent cell; bytes include its mask (3 bits for each group of 2:4, a bit for each weight of
-          Kaleidoscope)
+          with what decides who uses which
+        - `parameters_team`, `bytes_team`: what the agents need to act, all together: no mixer, what they share once
+        - `parameters_agent`, `bytes_agent`: what one agent acts with, mean over mask owners
 
-        Kaleidoscope's figures depend on its thresholds as they are.
+        The last two are as each layer counts them (`MaskedLayer.memory`), in some as they have learned so far.
         """
         trained = sum(parameter.numel() for parameter in self._parameters if parameter.requires_grad)
         memory = self.model.agent.memory()
