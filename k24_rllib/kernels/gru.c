@@ -9,8 +9,12 @@
 
 #include "vectors.h"
 
-#define ROWS 6          /* rows taken together: ROWS x COLUMNS sums fill the registers of AVX-512 */
-#define COLUMNS 4       /* vectors of columns taken together */
+#define ROWS 6 /* rows taken together, and vectors of columns: ROWS x COLUMNS sums fill the registers, and no more */
+#if LANES == 16
+#define COLUMNS 4 /* 24 of the 32 of AVX-512 */
+#else
+#define COLUMNS 2 /* 12 of the 16 of AVX2 */
+#endif
 
 /* Place of a row at step t in an array [N, steps, B, ...]. */
 static inline size_t at(size_t row, size_t t, size_t steps, size_t B) { return (row / B * steps + t) * B + row % B; }
