@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,10 +91,8 @@ def check_room(request: Sequence[Bundle], strategy: str = "PACK", where: str = "
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    limits = _largest_cluster()
-    if limits is not None:  # it grows: machines that are not there yet count, and how large each is isn't known
-        _check_sum(request, limits, f"{where} at its largest")
-        return
+    if _grows():
+        return  # by machines of which too little is known to refuse a trial
     _check_sum(request, {name: sum(n.get(name, 0.0) for n in nodes) for name in _names(request)}, where)
     if strategy == "STRICT_SPREAD" and len(request) > len(nodes):
         raise ConfigError(
@@ -105,12 +104,19 @@ def check_room(request: Sequence[Bundle], strategy: str = "PACK", where: str = "
             raise ConfigError(f"{where} has no node with {_listed(bundle)}, which a trial needs on one node")
 
 
-def _largest_cluster() -> dict[str, float] | None:
-    """Returns what a cluster that grows can have at most, or None for one that stays as it is."""
-    from ray._private.state import state
+def _grows() -> bool:
+    """Returns whether an autoscaler adds nodes to the cluster.
 
-    limits: dict[str, float] | None = state.get_max_resources_from_cluster_config()
-    return limits
+    Where none does, Ray's monitor reports each node as a type of its own, named after the node.
+    """
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray._private.state import state
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if state.get_max_resources_from_cluster_config() is not None:
+        return True
+    report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}").get("autoscaler_report") or {}
+    return any(not kind.startswith("node_") for kind in report.get("active_nodes") or {})
 
 
 def _check_sum(request: Sequence[Bundle], there: Mapping[str, float], where: str) -> None:

@@ -14,7 +14,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
-from k24_rllib.experiments.grid import grid_points
+from k24_rllib.experiments.grid import grid_points, grid_size
 from k24_rllib.experiments.ray_session import start_ray
 from k24_rllib.experiments.stopping import is_reached
 from k24_rllib.reporting import available_cpus
@@ -72,7 +72,7 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     options = options or RunOptions()
     requests = _check([experiment], options)
     if not ray.is_initialized():
-        _start_ray(options, requests)
+        _start_ray([experiment], options, requests)
     _check_room(requests, options)
     with Interrupt() as interrupt:
         trials = _run_tune(experiment, options, interrupt)
@@ -101,7 +101,7 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     ours = not ray.is_initialized()
     try:
         if ours:
-            _start_ray(options, requests)
+            _start_ray(experiments, options, requests)
         _check_room(requests, options)
         yield
     finally:
@@ -180,9 +180,10 @@ def _check_machine(requests: Sequence[Any]) -> None:
                 )
 
 
-def _start_ray(options: RunOptions, requests: Sequence[Any]) -> None:
-    """Starts Ray with room for one trial at least, or joins the cluster that the user named."""
+def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests: Sequence[Any]) -> None:
+    """Starts Ray with room for all trials, or as many as there are CPUs for; or joins the cluster that was named."""
     address, cpus = options.cluster, available_cpus()
+    trials = max(experiment.num_samples * grid_size(experiment.config) for experiment in experiments)
     wanted = math.ceil(max(request.required_resources.get("CPU", 0.0) for request in requests))
     print(f"settings are fine; {'starting Ray' if address is None else f'joining Ray at {address}'}", flush=True)
     if address is None and wanted > cpus:
@@ -191,7 +192,7 @@ def _start_ray(options: RunOptions, requests: Sequence[Any]) -> None:
         )
     start_ray(
         address=address,
-        cpus=max(cpus, wanted),
+        cpus=max(min(cpus, trials * wanted), wanted),  # no more, as Ray starts a process for each
         dashboard=options.dashboard,
         verbose=options.verbose,
         modules=options.modules,
