@@ -21,9 +21,9 @@ from k24_rllib.sparsity import LAYERS, MaskedLayer
 
 
 def register_all() -> None:
-    """Registers everything of this package with Ray.
+    """Registers everything of this package, and what was added to it, with Ray.
 
-    Importing the package calls it. Ray forgets all registrations at `ray.shutdown()`: call it again to name the
+    Importing the package has the same effect. Ray forgets all registrations at `ray.shutdown()`: call this to name the
     algorithms to a new Ray, as in `tune.Tuner("K24QMix")`. (A config's `build_algo()` needs no reminder.)
     """
     register_models()

@@ -13,6 +13,7 @@ from typing import Any
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.modules import add_import, import_modules, import_words
 from k24_rllib.command_line import Parser, optional_whole_number, whole_number
+from k24_rllib.experiments.cluster import find_cluster
 from k24_rllib.experiments.evaluate import evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.experiments.ray_session import quiet_ray
@@ -62,7 +63,8 @@ def make_parser(program: str) -> Parser:
     machine.add_argument(
         "--ray-address",
         metavar="ADDRESS",
-        help="join this Ray cluster (default: RAY_ADDRESS if set, else a new one on this machine)",
+        help="join the Ray cluster whose head answers at host:port, or of which this machine is a node (auto); "
+        "default: RAY_ADDRESS if set, else Ray starts on this machine",
     )
     machine.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
     add_import(parser)
@@ -108,8 +110,12 @@ def run(program: str, words: Sequence[str]) -> int:
     began = time.monotonic()
     if arguments.verbose == 0:
         quiet_ray()
+    options = RunOptions(
+        arguments.resume, arguments.ray_address, arguments.dashboard, arguments.verbose, arguments.modules
+    )
+    if options.cluster is not None:
+        find_cluster(options.cluster)  # first, as it takes less time than all that follows
     experiments = read_experiments(arguments.file, overrides)
-    options = RunOptions(arguments.resume, arguments.ray_address, arguments.dashboard, arguments.verbose)
     if options.resume:
         check_resume(experiments)
     with ray_for(experiments, options):

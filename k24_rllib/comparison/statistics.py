@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -51,6 +50,8 @@ def interquartile_mean(*strata: Array, axis: int = -1) -> Any:
 
     It is robust to outliers as the median is, and uses more of the runs. Of fewer than four runs nothing is cut off.
     """
+    from scipy import stats  # half a second, which help and errors need not wait for
+
     return stats.trim_mean(np.concatenate(strata, axis=axis), TRIM, axis=axis)
 
 
@@ -111,6 +112,8 @@ def _with_interval(value: float, samples: Sequence[Array], statistic: Callable[.
 
 def _bootstrap(samples: Sequence[Array], statistic: Callable[..., Any], *, axis: int, resamples: int) -> Any:
     """Returns the percentile interval of `statistic`, each sample being resampled on its own."""
+    from scipy import stats
+
     found = stats.bootstrap(
         tuple(samples),
         statistic,

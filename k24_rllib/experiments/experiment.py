@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,15 +180,13 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
     """Checks one experiment's own keys and lays the overrides over it; `config` is checked by the caller."""
     for key in spec:
         check_name("experiment key", key, _EXPERIMENT_KEYS)
-    run = check_algorithm(spec.get("run"))
     config = _check_config(spec, overrides)
     stop = check_stop(spec.get("stop"))
     for option in overrides.stop:
         stop.update(check_stop(parse_stop(option), "--stop"))
-    _share_total_steps(run, config, stop)
-    return Experiment(
+    experiment = Experiment(
         name=name,
-        run=run,
+        run="",
         config=config,
         stop=stop,
         num_samples=_first_count("num_samples", overrides.num_samples, spec.get("num_samples"), default=1, low=1),
@@ -198,6 +196,9 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         max_failures=_first_count("max_failures", spec.get("max_failures"), default=0, low=-1),
         time_budget_s=_check_time_budget(spec.get("time_budget_s")),
     )
+    run = check_algorithm(spec.get("run"))  # last, as it imports RLlib, which takes seconds
+    _share_total_steps(run, config, stop)
+    return replace(experiment, run=run)
 
 
 def check_algorithm(run: object) -> str:

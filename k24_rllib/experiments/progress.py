@@ -22,6 +22,9 @@ from k24_rllib.experiments.stopping import (
 )
 from k24_rllib.reporting import duration
 
+FIRST_ROUND_EVERY_S = 0.5
+"""Seconds between looks for the first rounds of trials that have no result yet."""
+
 
 @dataclass
 class _Pace:
@@ -45,10 +48,26 @@ class Progress(Callback):
         self._every_s = every_s
         self._paces: dict[str, _Pace] = {}
         self._references: dict[str, tuple[float, float] | None] = {}
+        self._asked = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Says that a trial begins (workers take some seconds to start)."""
         print(f"{_label(trial, trials)}started; results in {trial.path}", flush=True)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Prints a trial's first round of episodes, where its first result is still to come."""
+        from k24_rllib.qmix.first_round import ask
+
+        waiting = [trial for trial in trials if trial.status == Trial.RUNNING and trial.trial_id not in self._paces]
+        now = time.monotonic()
+        if not waiting or now - self._asked < FIRST_ROUND_EVERY_S:
+            return
+        self._asked = now
+        for trial in waiting:
+            first = ask(trial.trial_id)
+            if first is not None:
+                position = self._position({ENV_STEPS: first.steps}, first.steps)
+                print(f"{_label(trial, trials)}{position} | return {first.mean_return:.1f}", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

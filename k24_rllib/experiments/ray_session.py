@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
+
+from k24_rllib.checks import ConfigError
+from k24_rllib.experiments.cluster import code_for_nodes, find_cluster
 
 
 def quiet_ray() -> None:
@@ -15,8 +19,26 @@ def quiet_ray() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def start_ray(*, address: str | None = None, cpus: int = 1, dashboard: bool = False, verbose: int = 0) -> None:
-    """Starts Ray on this machine with `cpus` logical CPUs, or joins the cluster at `address`."""
+def start_ray(
+    *,
+    address: str | None = None,
+    cpus: int = 1,
+    dashboard: bool = False,
+    verbose: int = 0,
+    modules: Sequence[str] = (),
+) -> None:
+    """Starts Ray on this machine with `cpus` logical CPUs, or joins the cluster at `address`.
+
+    Args:
+        address: `host:port` of a cluster, or `auto`; None starts Ray here.
+        cpus: How many CPUs Ray is to count here.
+        dashboard: Whether to start Ray's dashboard too.
+        verbose: Above 0, Ray's own messages are shown.
+        modules: The user's modules that a cluster's nodes need beside this package.
+
+    Raises:
+        ConfigError: where no Ray answers.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else every worker warns of a future change
     import ray
@@ -26,9 +48,11 @@ def start_ray(*, address: str | None = None, cpus: int = 1, dashboard: bool = Fa
         "logging_level": logging.INFO if verbose > 0 else logging.CRITICAL,
     }
     if address is not None:
-        ray.init(address=address, **settings)
+        _join(find_cluster(address), {**settings, "runtime_env": code_for_nodes(modules)})
         return
     settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+    # The processes that Ray starts ahead, one for each CPU, import RLlib while this one prepares the trials.
+    settings["_system_config"] = {"preload_python_modules": ["k24_rllib.algorithms"]}
     try:
         context = ray.init(**settings)
     except Exception as error:
@@ -38,3 +62,14 @@ def start_ray(*, address: str | None = None, cpus: int = 1, dashboard: bool = Fa
         context = ray.init(**settings)
     if dashboard:
         print(f"dashboard at http://{context.dashboard_url}", flush=True)
+
+
+def _join(address: str, settings: dict[str, Any]) -> None:
+    """Joins the cluster that answers at `address`."""
+    import ray
+
+    try:
+        ray.init(address=address, **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:  # another version of Ray, a machine that is no node
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--ray-address {address}: can't be joined ({type(error).__name__}: {reason})") from error

@@ -12,8 +12,9 @@ from typing import Any
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
+from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
-from k24_rllib.experiments.grid import grid_points
+from k24_rllib.experiments.grid import grid_points, grid_size
 from k24_rllib.experiments.ray_session import start_ray
 from k24_rllib.experiments.stopping import is_reached
 from k24_rllib.reporting import available_cpus
@@ -29,6 +30,8 @@ class RunOptions:
     dashboard: bool = False
     verbose: int = 0
     """Above 0, Ray's own messages are shown."""
+    modules: Sequence[str] = ()
+    """The user's modules, imported here, that the nodes of a cluster need beside this package."""
     max_concurrent: int | None = None
     """Trials that may run at once; None means as many as Ray has room for."""
 
@@ -67,8 +70,10 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     from k24_rllib.experiments.interrupt import Interrupt
 
     options = options or RunOptions()
+    requests = _check([experiment], options)
     if not ray.is_initialized():
-        _start_ray(options, _check([experiment], options))
+        _start_ray([experiment], options, requests)
+    _check_room(requests, options)
     with Interrupt() as interrupt:
         trials = _run_tune(experiment, options, interrupt)
     return Outcome(trials, interrupt.signal)
@@ -94,26 +99,44 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
 
     from k24_rllib import register_all
 
-    request = _check(experiments, options)
+    requests = _check(experiments, options)
     ours = not ray.is_initialized()
-    if ours:
-        _start_ray(options, request)
-    register_all()  # a Ray that was shut down in this process took all registrations with it
     try:
+        if ours:
+            _start_ray(experiments, options, requests)
+        register_all()  # a Ray that was shut down in this process took all registrations with it
+        _check_room(requests, options)
         yield
     finally:
         if ours:
             ray.shutdown()
 
 
-def _check(experiments: Sequence[Experiment], options: RunOptions) -> dict[str, float]:
-    """Checks what only this machine can tell about the experiments, and returns what any one trial asks Ray for."""
+def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
+    """Checks what only this machine can tell about the experiments, and returns what each of their trials asks for.
+
+    Returns:
+        RLlib's `PlacementGroupFactory`s: a trial's `bundles` of resources, and the `strategy` by which Ray places them.
+    """
+    import ray
+
     for experiment in experiments:
         _check_restore(experiment)
-    request = _largest_request(experiments)
-    if options.cluster is None:
-        _check_gpus(request)
-    return request
+    requests = [
+        config.algo_class.default_resource_request(config)
+        for experiment in experiments
+        for config in (build_config(experiment.run, point) for point in grid_points(experiment.config))
+    ]
+    if options.cluster is None and not ray.is_initialized():
+        _check_machine(requests)
+    return requests
+
+
+def _check_room(requests: Sequence[Any], options: RunOptions) -> None:
+    """Checks that the Ray that runs now can ever hold each of the trials."""
+    where = "the cluster" if options.cluster is not None else "Ray on this machine"
+    for request in requests:
+        check_room(request.bundles, request.strategy, where)
 
 
 def _check_restore(experiment: Experiment) -> None:
@@ -145,38 +168,38 @@ def check_resume(experiments: Sequence[Experiment]) -> None:
         raise ConfigError(f"--resume: nothing to resume in {places}, expected the directory of an interrupted run")
 
 
-def _largest_request(experiments: Sequence[Experiment]) -> dict[str, float]:
-    """Returns the most CPUs and GPUs that any one trial asks Ray for."""
-    largest: dict[str, float] = {}
-    for experiment in experiments:
-        for point in grid_points(experiment.config):
-            config = build_config(experiment.run, point)
-            wanted = config.algo_class.default_resource_request(config).required_resources
-            for resource in ("CPU", "GPU"):
-                largest[resource] = max(largest.get(resource, 0.0), wanted.get(resource, 0.0))
-    return largest
-
-
-def _check_gpus(request: dict[str, float]) -> None:
-    """Checks that this machine has the GPUs a trial asks for; Ray would wait for them forever."""
+def _check_machine(requests: Sequence[Any]) -> None:
+    """Checks that this machine has what a trial asks for beside CPUs, which processes share: Ray would wait forever."""
     import torch
 
-    if request["GPU"] > torch.cuda.device_count():
-        raise ConfigError(
-            f"config: a trial asks for {request['GPU']:g} GPUs, expected at most this machine's "
-            f"{torch.cuda.device_count()} (or --ray-address of a cluster)"
-        )
+    there = {"CPU": math.inf, "GPU": float(torch.cuda.device_count())}
+    for request in requests:
+        for name, amount in request.required_resources.items():
+            if amount > there.get(name, 0.0):
+                what = f"{amount:g} GPUs" if name == "GPU" else f"{amount:g} of the resource {name!r}"
+                raise ConfigError(
+                    f"config: a trial asks for {what}, expected at most this machine's {there.get(name, 0.0):g} (or "
+                    "--ray-address of a cluster)"
+                )
 
 
-def _start_ray(options: RunOptions, request: dict[str, float]) -> None:
-    """Starts Ray with room for one trial at least, or joins the cluster that the user named."""
-    print("settings are fine; starting Ray", flush=True)
-    address, cpus, wanted = options.cluster, available_cpus(), math.ceil(request["CPU"])
+def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests: Sequence[Any]) -> None:
+    """Starts Ray with room for all trials, or as many as there are CPUs for; or joins the cluster that was named."""
+    address, cpus = options.cluster, available_cpus()
+    trials = max(experiment.num_samples * grid_size(experiment.config) for experiment in experiments)
+    wanted = math.ceil(max(request.required_resources.get("CPU", 0.0) for request in requests))
+    print(f"settings are fine; {'starting Ray' if address is None else f'joining Ray at {address}'}", flush=True)
     if address is None and wanted > cpus:
         print(
             f"note: a trial asks for {wanted} CPUs and this machine has {cpus}, which its processes share", flush=True
         )
-    start_ray(address=address, cpus=max(cpus, wanted), dashboard=options.dashboard, verbose=options.verbose)
+    start_ray(
+        address=address,
+        cpus=max(min(cpus, trials * wanted), wanted),  # no more, as Ray starts a process for each
+        dashboard=options.dashboard,
+        verbose=options.verbose,
+        modules=options.modules,
+    )
 
 
 def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:

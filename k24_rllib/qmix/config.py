@@ -36,6 +36,8 @@ _OLD_SWITCHES: dict[str, tuple[str, dict[bool, str | None]]] = {
 _OLD_PATTERN_LAYER = "n:m"
 """What K24QMix's layer was called then, whatever its pattern."""
 
+PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+"""How Ray places a trial's processes on the nodes of a cluster."""
 REPLAYS = ("uniform", "prioritized")
 REPLAY_KEYS = ("replay_alpha", "replay_beta_initial", "replay_beta_final", "replay_beta_timesteps", "replay_epsilon")
 
@@ -497,6 +499,7 @@ class QMixConfig(Declared, AlgorithmConfig):
         check_choice("batch_mode", self.batch_mode, ("complete_episodes",))
         if self.enable_rl_module_and_learner or self.enable_env_runner_and_connector_v2:
             raise ConfigError("enable_rl_module_and_learner: got true, expected false (QMIX uses the old API stack)")
+        check_choice("placement_strategy", self.placement_strategy, PLACEMENTS)
         if self.count_steps_by != "env_steps":
             raise ConfigError(f"count_steps_by: got {self.count_steps_by!r}, expected 'env_steps'")
 

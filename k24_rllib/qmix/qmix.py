@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
     SYNCH_WORKER_WEIGHTS_TIMER,
 )
+from ray.tune.result import TRIAL_INFO
 from torch import Tensor
 
 from k24_rllib.checks import check_number
@@ -29,6 +30,7 @@ from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
+from k24_rllib.qmix.first_round import FirstRound, tell
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
@@ -59,6 +61,9 @@ class QMix(Algorithm):
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         if isinstance(config, dict):
             self.get_default_config().check_keys({key: its for key, its in config.items() if not key.startswith("_")})
+        # Tune says here which trial this is; RLlib does not keep it.
+        trial = config.get(TRIAL_INFO) if isinstance(config, dict) else None
+        self._tune_trial: str | None = None if trial is None else trial.trial_id
         # Ray forgets what was registered at import once it was shut down, as between two runs in a notebook.
         env = config.get("env") if config is not None else None
         if env in team_env_names():
@@ -127,6 +132,7 @@ class QMix(Algorithm):
             return {}
         for batch in batches:
             self._take_in(batch)
+        self._tell_first_round(batches)
         with self._timers[LEARN_TIMER]:
             self._learn(sum(len(batch) for batch in batches))
         global_vars = self._global_vars()
@@ -176,6 +182,14 @@ class QMix(Algorithm):
         self._counters[NUM_AGENT_STEPS_SAMPLED] += batch.agent_steps()
         self._counters[NUM_EPISODES_SAMPLED] += len(batch)
         self.env_runner.record(batch)
+
+    def _tell_first_round(self, batches: list[EpisodeBatch]) -> None:
+        """Lets a run through Tune show that episodes are being played; its first iteration may take minutes."""
+        if self._tune_trial is None:
+            return
+        returns = np.concatenate([batch.team_reward.sum(axis=1, dtype=np.float64) for batch in batches])
+        tell(self._tune_trial, FirstRound(self._counters[NUM_ENV_STEPS_SAMPLED], float(returns.mean())))
+        self._tune_trial = None
 
     def _learn(self, new_episodes: int) -> None:
         """Makes the updates that `new_episodes` pay for."""

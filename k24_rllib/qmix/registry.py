@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -19,7 +20,7 @@ class AlgorithmRegistry(Registry):
     """Algorithm classes by the name that `run:` takes in a file.
 
     A configuration class needs no mention of its algorithm, and the algorithm's module alone imports the configuration:
-    which belongs to which is known here.
+    which belongs to which is known here. The package's own are imported when the registry is first asked.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,28 @@ class AlgorithmRegistry(Registry):
         super().register(name, factory)
         register_trainable(name, factory)
 
+    def names(self) -> list[str]:
+        """Returns the known names, sorted."""
+        self._import_own()
+        return super().names()
+
+    def check(self, name: object) -> str:
+        """Returns `name` if it is known; otherwise `ConfigError` has the nearest that is."""
+        self._import_own()
+        return super().check(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._import_own()
+        return super().__contains__(name)
+
+    @staticmethod
+    def _import_own() -> None:
+        """Imports the package's algorithms, each of which registers itself.
+
+        They are named, as a user's would be, because what they add stands on a floor above this one.
+        """
+        import_module("k24_rllib.algorithms")
+
     def register_with_ray(self) -> None:
         """Tells Ray of every algorithm again: it forgets them all at `ray.shutdown()`."""
         for name in self.names():
@@ -49,6 +72,7 @@ class AlgorithmRegistry(Registry):
 
     def in_order(self) -> list[Any]:
         """Returns the algorithms in the order of their registration: the first with a configuration class owns it."""
+        self._import_own()
         return list(self._factories.values())
 
     def __iter__(self) -> Iterator[str]:

@@ -5,6 +5,7 @@ Shapes: `E` environment copies, `N` agents, `T` time steps, `U` actions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +18,7 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.tune.registry import register_env
 
-from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep
+from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
@@ -63,11 +64,19 @@ class TeamBaseEnv(BaseEnv):
 
 def register_rllib_env(name: str, factory: TeamEnvFactory) -> None:
     """Makes a team environment known to RLlib as `name`; the factory travels to remote workers by pickling."""
+    register_env(name, _creator(factory))
 
+
+def rllib_env_creator(name: str) -> Callable[[Any], TeamBaseEnv]:
+    """Returns what RLlib calls to make the environment of a name that this package knows."""
+    return _creator(team_env_factory(name))
+
+
+def _creator(factory: TeamEnvFactory) -> Callable[[Any], TeamBaseEnv]:
     def create(env_context: Any) -> TeamBaseEnv:
         return TeamBaseEnv(factory, env_context)
 
-    register_env(name, create)
+    return create
 
 
 @torch.no_grad()
