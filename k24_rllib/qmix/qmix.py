@@ -22,13 +22,16 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
     SYNCH_WORKER_WEIGHTS_TIMER,
 )
+from ray.tune.result import TRIAL_INFO
 from torch import Tensor
 
 from k24_rllib.checks import check_number
 from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
+from k24_rllib.monitoring import Exporter, Figure
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
+from k24_rllib.qmix.figures import QMIX_FIGURES
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
@@ -54,6 +57,8 @@ class QMix(Algorithm):
     """What configures the algorithm; a subclass names its own."""
     policy_class: type[QMixTorchPolicy] = QMixTorchPolicy
     """What learns; a subclass names its own."""
+    figures: tuple[Figure, ...] = QMIX_FIGURES
+    """What stands in Ray's metrics, set once an iteration; a subclass adds its own."""
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         if isinstance(config, dict):
@@ -62,6 +67,8 @@ class QMix(Algorithm):
         env = config.get("env") if config is not None else None
         if env in team_env_names():
             register_rllib_env(env, team_env_factory(env))
+        # What Tune tells of the trial; RLlib drops it when it makes a configuration of the dict.
+        self._trial = config.get(TRIAL_INFO) if isinstance(config, dict) else None
         super().__init__(config, *args, **kwargs)
 
     @classmethod
@@ -79,6 +86,7 @@ class QMix(Algorithm):
         self._rounds_ahead: deque[str] = deque()
         self._rounds_asked = 0
         self._last_update: dict[str, Any] = {}
+        self._exporter: Exporter | None = None
         super().setup(config)
         torch.set_num_threads(self.config.torch_num_threads)
         set_matmul_precision(self.config.matmul_precision, self.policy.device)
@@ -215,11 +223,34 @@ class QMix(Algorithm):
         """Returns the last update's metrics as numbers, read from the device in one go."""
         metrics = {**metrics, "epsilon": self.policy.epsilon(), "reward_mean": self.policy.reward_moments.mean}
         metrics["reward_std"] = self.policy.reward_moments.std
+        metrics["buffer_fill"] = len(self.local_replay_buffer) / self.config.buffer_episodes
         tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
         if tensors:
             numbers = torch.stack([value.detach().float() for value in tensors.values()]).tolist()
             metrics.update(zip(tensors, numbers, strict=True))
         return metrics
+
+    # --- monitoring
+
+    def log_result(self, result: dict[str, Any]) -> None:
+        """Runs the callbacks of a result and sets the live figures, also those that a callback has put into it."""
+        super().log_result(result)
+        if not self.config.metrics_export:
+            return
+        if self._exporter is None:
+            env = self.make_env(1)
+            self._exporter = Exporter(self.figures, env.score_reference)
+            env.close()
+        self._exporter.export(result, self.metric_tags())
+
+    def metric_tags(self) -> dict[str, str]:
+        """Returns what tells this algorithm's live figures from others': the trial and experiment are Tune's."""
+        trial = self._trial_info or self._trial  # the former after Tune has given this actor another trial
+        return {
+            "trial": trial.trial_name if trial else Path(self.logdir).name,
+            "algorithm": type(self).__name__,
+            "experiment": trial.experiment_name if trial else "none",
+        }
 
     # --- evaluation
 
