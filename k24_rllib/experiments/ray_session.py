@@ -83,8 +83,12 @@ def _tell_of_dashboard(url: str, host: str) -> None:
     from k24_rllib.experiments.dashboards import place_dashboard
 
     print(f"dashboard at http://{url}", flush=True)
+    has_token = os.environ.get("RAY_AUTH_MODE") == "token"  # Ray says so itself where nothing else was said
+    if has_token:
+        print("it asks for Ray's token once: ray get-auth-token prints it")
     if not is_loopback(host):
-        print("note: whoever reaches the dashboard can run programs on this machine; it asks for no password")
+        guard = "" if has_token else " without a password"
+        print(f"note: other machines reach it, unencrypted, and can run programs on this one through it{guard}")
     session = _global_node.get_session_dir_path()
     place_dashboard(session)
     print(f"Prometheus and Grafana settings in {session}/metrics (see docs/monitoring.md)", flush=True)
