@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from statistics import median
 from typing import Any
 
 import pytest
@@ -123,7 +124,9 @@ def test_it_costs_next_to_nothing(small) -> None:
     exporter, tags = Exporter(algo.figures, None), algo.metric_tags()
     algo.stop()
     exporter.export(result, tags)
-    began = time.perf_counter()
+    seconds = []
     for _ in range(100):
+        began = time.perf_counter()
         exporter.export(result, tags)
-    assert (time.perf_counter() - began) / 100 < 0.002  # 0.1 to 0.2 ms where nothing else runs; iterations take seconds
+        seconds.append(time.perf_counter() - began)
+    assert median(seconds) < 0.002  # 0.14 ms measured; iterations take seconds

@@ -105,7 +105,7 @@ def test_prometheus_has_every_figure_with_trial_and_algorithm(query: Callable[[s
         assert (labels["algorithm"], labels["experiment"]) == ("K24QMix", "live")
         assert re.fullmatch(r"K24QMix_mpe_simple_spread_\w+_00000", labels["trial"])
         float(series["value"][1])
-    (density,) = query("ray_k24_density")
+    (density,) = eventually("density", lambda: query("ray_k24_density"))
     assert float(density["value"][1]) == 0.5
 
 
