@@ -15,6 +15,7 @@ FLOORS = [
     "sparsity",
     "envs",
     "models",
+    "monitoring",
     "qmix",
     "callbacks",
     "algorithms",

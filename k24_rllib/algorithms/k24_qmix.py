@@ -19,8 +19,10 @@ from k24_rllib.callbacks import (
 )
 from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
+from k24_rllib.monitoring import Figure
 from k24_rllib.qmix import ALGORITHMS
 from k24_rllib.qmix.batch import TrainBatch
+from k24_rllib.qmix.figures import LEARNER
 from k24_rllib.settings import choice, flag, fluent, number, whole
 from k24_rllib.sparsity import (
     DIVERSITY_LOSSES,
@@ -365,12 +367,46 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
             )
 
 
+PATTERN_FIGURES = (
+    Figure(
+        "k24_temperature",
+        "Temperature of the pattern distributions.",
+        f"{LEARNER}/temperature",
+        "Masks",
+        "Temperature",
+    ),
+    Figure(
+        "k24_pattern_entropy",
+        "Entropy of the pattern distributions, in bits; a pattern that is certain has none.",
+        f"{LEARNER}/pattern_entropy",
+        "Masks",
+        "Pattern entropy",
+    ),
+    Figure(
+        "k24_pattern_similarity",
+        "How likely two agents draw the same pattern, mean over pairs of agents.",
+        f"{LEARNER}/pattern_mean_similarity",
+        "Masks",
+        "Pattern similarity",
+    ),
+    Figure(
+        "k24_mask_flip_rate",
+        "Share of groups whose most likely pattern changed since the iteration before.",
+        f"{LEARNER}/mask_flip_rate",
+        "Masks",
+        "Mask flips",
+    ),
+)
+"""What agents that choose among patterns show while they train."""
+
+
 class K24QMix(MaskedQMix):
     """QMIX whose agents share weights and keep, each, a learned 2 of every 4: the method in short is in the README."""
 
     config: K24QMixConfig
     config_class = K24QMixConfig
     policy_class = K24QMixTorchPolicy
+    figures = (*MaskedQMix.figures, *PATTERN_FIGURES)
 
 
 ALGORITHMS.register("K24QMix", K24QMix)

@@ -19,13 +19,36 @@ from torch import Tensor
 from k24_rllib.callbacks import RunRecord
 from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
+from k24_rllib.monitoring import Figure
 from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
+from k24_rllib.qmix.figures import LEARNER
 from k24_rllib.settings import number, whole
 from k24_rllib.sparsity import AdaptiveDiversityCoefficient, MaskedLayer
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TOTAL_ENV_STEPS = 1_000_000
+
+MASK_FIGURES = (
+    Figure(
+        "k24_density",
+        "Share of the masked layers' weights that the agents keep.",
+        f"{LEARNER}/overall_sparsity",
+        "Masks",
+        "Density",
+        "complement",
+    ),
+    Figure("k24_div_loss", "Diversity loss of the last update.", f"{LEARNER}/div_loss", "Masks", "Diversity loss"),
+    Figure(
+        "k24_div_coef",
+        "What the diversity loss is multiplied by.",
+        f"{LEARNER}/div_coef",
+        "Masks",
+        "Diversity coefficient",
+    ),
+    Figure("k24_resets", "Resets of masks so far.", f"{LEARNER}/resets_total", "Masks", "Resets"),
+)
+"""What every algorithm with learned masks shows while it trains."""
 
 
 def run_length(total_env_steps: int | None) -> int:
@@ -195,6 +218,7 @@ class MaskedQMix(QMix):
     """What all algorithms with learned masks have in common; train with one of its subclasses."""
 
     config: MaskedQMixConfig
+    figures = (*QMix.figures, *MASK_FIGURES)
 
     def setup(self, config: Any) -> None:
         """Builds everything, and says so where the run's length was not given."""

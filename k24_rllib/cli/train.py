@@ -7,6 +7,7 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from k24_rllib.command_line import Parser, optional_whole_number, whole_number
 from k24_rllib.experiments.cluster import find_cluster
 from k24_rllib.experiments.evaluate import evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
-from k24_rllib.experiments.ray_session import quiet_ray
+from k24_rllib.experiments.ray_session import LOOPBACK, check_dashboard_host, quiet_ray
 from k24_rllib.experiments.run import RunOptions, check_resume, failure, ray_for, run_experiment
 from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, result_value
 from k24_rllib.reporting import duration, print_error
@@ -66,7 +67,13 @@ def make_parser(program: str) -> Parser:
         help="join the Ray cluster whose head answers at host:port, or of which this machine is a node (auto); "
         "default: RAY_ADDRESS if set, else Ray starts on this machine",
     )
-    machine.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
+    machine.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too, and print its address")
+    machine.add_argument(
+        "--dashboard-host",
+        metavar="HOST",
+        help=f"address of this machine where the dashboard listens (default: {LOOPBACK}, which only this machine "
+        "reaches)",
+    )
     add_import(parser)
     parser.add_verbose()
     return parser
@@ -110,9 +117,7 @@ def run(program: str, words: Sequence[str]) -> int:
     began = time.monotonic()
     if arguments.verbose == 0:
         quiet_ray()
-    options = RunOptions(
-        arguments.resume, arguments.ray_address, arguments.dashboard, arguments.verbose, arguments.modules
-    )
+    options = _run_options(arguments)
     if options.cluster is not None:
         find_cluster(options.cluster)  # first, as it takes less time than all that follows
     experiments = read_experiments(arguments.file, overrides)
@@ -125,6 +130,23 @@ def run(program: str, words: Sequence[str]) -> int:
                 return code
     print(f"\n{duration(time.monotonic() - began)} in all")
     return 0
+
+
+def _run_options(arguments: argparse.Namespace) -> RunOptions:
+    """Returns how to run, with what the words say of the dashboard checked."""
+    options = RunOptions(
+        resume=arguments.resume,
+        ray_address=arguments.ray_address,
+        dashboard=arguments.dashboard,
+        verbose=arguments.verbose,
+        modules=arguments.modules,
+    )
+    host = arguments.dashboard_host
+    if host is not None and not arguments.dashboard:
+        raise ConfigError(f"--dashboard-host: got {host!r} without --dashboard, expected both")
+    if host is not None and options.cluster is not None:
+        raise ConfigError(f"--dashboard-host: got {host!r} with a cluster to join, which has its dashboard already")
+    return replace(options, dashboard_host=check_dashboard_host(host)) if host is not None else options
 
 
 def _parse(program: str, words: Sequence[str]) -> argparse.Namespace:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_name, check_number
 from k24_rllib.experiments.grid import GRID_KEY, grid_axes, grid_points
+from k24_rllib.experiments.loggers import check_loggers, default_loggers
 from k24_rllib.experiments.overrides import apply_set, parse_stop
 from k24_rllib.experiments.stopping import ENV_STEPS, check_stop
 from k24_rllib.experiments.yaml_reader import read_yaml_file
@@ -30,6 +31,7 @@ _EXPERIMENT_KEYS = (
     "restore",
     "max_failures",
     "time_budget_s",
+    "loggers",
     # What older files have: `local_dir` is now `storage_path`, the others are keys of `checkpoint_config`.
     "local_dir",
     "checkpoint_freq",
@@ -77,6 +79,8 @@ class Experiment:
     restore: str | None = None
     max_failures: int = 0
     time_budget_s: float | None = None
+    loggers: dict[str, dict[str, Any]] = field(default_factory=default_loggers)
+    """What writes the results down, and its options; see `experiments.loggers`."""
 
     @property
     def directory(self) -> str:
@@ -195,6 +199,7 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         restore=overrides.restore or spec.get("restore"),
         max_failures=_first_count("max_failures", spec.get("max_failures"), default=0, low=-1),
         time_budget_s=_check_time_budget(spec.get("time_budget_s")),
+        loggers=check_loggers(spec.get("loggers")),
     )
     run = check_algorithm(spec.get("run"))  # last, as it imports RLlib, which takes seconds
     _share_total_steps(run, config, stop)

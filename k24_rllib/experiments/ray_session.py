@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.cluster import code_for_nodes, find_cluster
+
+LOOPBACK = "127.0.0.1"
 
 
 def quiet_ray() -> None:
@@ -24,6 +28,7 @@ def start_ray(
     address: str | None = None,
     cpus: int = 1,
     dashboard: bool = False,
+    dashboard_host: str = LOOPBACK,
     verbose: int = 0,
     modules: Sequence[str] = (),
 ) -> None:
@@ -32,7 +37,8 @@ def start_ray(
     Args:
         address: `host:port` of a cluster, or `auto`; None starts Ray here.
         cpus: How many CPUs Ray is to count here.
-        dashboard: Whether to start Ray's dashboard too.
+        dashboard: Whether to start Ray's dashboard too, and print its address.
+        dashboard_host: Where it listens; by default nobody but this machine reaches it.
         verbose: Above 0, Ray's own messages are shown.
         modules: The user's modules that a cluster's nodes need beside this package.
 
@@ -50,7 +56,7 @@ def start_ray(
     if address is not None:
         _join(find_cluster(address), {**settings, "runtime_env": code_for_nodes(modules)})
         return
-    settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard}
+    settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "dashboard_host": dashboard_host}
     # The processes that Ray starts ahead, one for each CPU, import RLlib while this one prepares the trials.
     settings["_system_config"] = {"preload_python_modules": ["k24_rllib.algorithms"]}
     try:
@@ -61,7 +67,7 @@ def start_ray(
         ray.shutdown()  # Ray gives its processes 30 seconds, which a busy machine can need and a second try won't
         context = ray.init(**settings)
     if dashboard:
-        print(f"dashboard at http://{context.dashboard_url}", flush=True)
+        _tell_of_dashboard(context.dashboard_url, dashboard_host)
 
 
 def _join(address: str, settings: dict[str, Any]) -> None:
@@ -73,3 +79,41 @@ def _join(address: str, settings: dict[str, Any]) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:  # another version of Ray, a machine that is no node
         reason = " ".join(str(error).split())
         raise ConfigError(f"--ray-address {address}: can't be joined ({type(error).__name__}: {reason})") from error
+
+
+def check_dashboard_host(host: str) -> str:
+    """Returns `host` if this machine can listen there."""
+    try:
+        with socket.create_server((host, 0)):
+            return host
+    except OSError as error:
+        raise ConfigError(
+            f"--dashboard-host: got {host!r}, expected an address of this machine, such as {LOOPBACK} or 0.0.0.0 "
+            f"({error.strerror or error})"
+        ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether nobody but this machine reaches `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tell_of_dashboard(url: str, host: str) -> None:
+    """Gives Ray's Grafana folder the dashboard of the live figures, and prints where everything is."""
+    from ray._private.worker import _global_node
+
+    from k24_rllib.experiments.dashboards import place_dashboard
+
+    print(f"dashboard at http://{url}", flush=True)
+    has_token = os.environ.get("RAY_AUTH_MODE") == "token"  # Ray says so itself where nothing else was said
+    if has_token:
+        print("it asks for Ray's token once: ray get-auth-token prints it")
+    if not is_loopback(host):
+        guard = "" if has_token else " without a password"
+        print(f"note: other machines reach it, unencrypted, and can run programs on this one through it{guard}")
+    session = _global_node.get_session_dir_path()
+    place_dashboard(session)
+    print(f"Prometheus and Grafana settings in {session}/metrics (see docs/monitoring.md)", flush=True)

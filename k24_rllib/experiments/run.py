@@ -15,7 +15,8 @@ from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
 from k24_rllib.experiments.grid import grid_points, grid_size
-from k24_rllib.experiments.ray_session import start_ray
+from k24_rllib.experiments.loggers import logger_callbacks
+from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
 from k24_rllib.experiments.stopping import is_reached
 from k24_rllib.reporting import available_cpus
 
@@ -28,6 +29,8 @@ class RunOptions:
     """Whether to go on with what an interrupted or failed run left, where it left something."""
     ray_address: str | None = None
     dashboard: bool = False
+    dashboard_host: str = LOOPBACK
+    """Where the dashboard listens; by default nobody but this machine reaches it."""
     verbose: int = 0
     """Above 0, Ray's own messages are shown."""
     modules: Sequence[str] = ()
@@ -197,6 +200,7 @@ def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests:
         address=address,
         cpus=max(min(cpus, trials * wanted), wanted),  # no more, as Ray starts a process for each
         dashboard=options.dashboard,
+        dashboard_host=options.dashboard_host,
         verbose=options.verbose,
         modules=options.modules,
     )
@@ -229,7 +233,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> li
         max_failures=experiment.max_failures,
         max_concurrent_trials=options.max_concurrent,
         scheduler=PausingScheduler(interrupt),
-        callbacks=[Progress(experiment.stop), LeaveWhenPaused(interrupt)],
+        callbacks=[*logger_callbacks(experiment), Progress(experiment.stop), LeaveWhenPaused(interrupt)],
         verbose=options.verbose,
         raise_on_failed_trial=False,
     )

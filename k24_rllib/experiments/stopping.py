@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from k24_rllib.checks import ConfigError, check_number, nearest
+from k24_rllib.monitoring import result_value
 
 ENV_STEPS = "num_env_steps_sampled_lifetime"
 ITERATIONS = "training_iteration"
@@ -81,16 +82,6 @@ def _flat(stop: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in stop.items():
         pairs += _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
     return pairs
-
-
-def result_value(result: Mapping[str, Any], key: str) -> float | None:
-    """Returns the number that `result` holds under a slash-joined `key`, or None where it holds none."""
-    value: Any = result
-    for part in key.split("/"):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return None if isinstance(value, bool) or not hasattr(value, "__float__") else float(value)
 
 
 def is_reached(stop: Mapping[str, float], result: Mapping[str, Any]) -> bool:

@@ -270,6 +270,11 @@ class QMixConfig(Declared, AlgorithmConfig):
         "cores are idle.",
         low=1,
     )
+    metrics_export: bool = flag(
+        True,
+        "Whether live figures (return, loss, speed, ...) are set in Ray's metrics once an iteration, for Prometheus "
+        "and Grafana; see docs/monitoring.md.",
+    )
     matmul_precision: str = choice(
         "auto",
         MATMUL_PRECISIONS,

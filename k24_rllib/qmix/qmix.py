@@ -27,9 +27,11 @@ from torch import Tensor
 
 from k24_rllib.checks import check_number
 from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
+from k24_rllib.monitoring import Exporter, Figure
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
+from k24_rllib.qmix.figures import QMIX_FIGURES
 from k24_rllib.qmix.first_round import FirstRound, tell
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
@@ -57,6 +59,8 @@ class QMix(Algorithm):
     """What configures the algorithm; a subclass names its own."""
     policy_class: type[QMixTorchPolicy] = QMixTorchPolicy
     """What learns; a subclass names its own."""
+    figures: tuple[Figure, ...] = QMIX_FIGURES
+    """What stands in Ray's metrics, set once an iteration; a subclass adds its own."""
 
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         if isinstance(config, dict):
@@ -69,6 +73,8 @@ class QMix(Algorithm):
         if env in team_env_names():
             register_rllib_env(env, team_env_factory(env))
         share_again()
+        # What Tune tells of the trial; RLlib drops it when it makes a configuration of the dict.
+        self._trial = config.get(TRIAL_INFO) if isinstance(config, dict) else None
         super().__init__(config, *args, **kwargs)
 
     @classmethod
@@ -86,6 +92,7 @@ class QMix(Algorithm):
         self._rounds_ahead: deque[str] = deque()
         self._rounds_asked = 0
         self._last_update: dict[str, Any] = {}
+        self._exporter: Exporter | None = None
         super().setup(config)
         torch.set_num_threads(self.config.torch_num_threads)
         set_matmul_precision(self.config.matmul_precision, self.policy.device)
@@ -231,11 +238,34 @@ class QMix(Algorithm):
         """Returns the last update's metrics as numbers, read from the device in one go."""
         metrics = {**metrics, "epsilon": self.policy.epsilon(), "reward_mean": self.policy.reward_moments.mean}
         metrics["reward_std"] = self.policy.reward_moments.std
+        metrics["buffer_fill"] = len(self.local_replay_buffer) / self.config.buffer_episodes
         tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
         if tensors:
             numbers = torch.stack([value.detach().float() for value in tensors.values()]).tolist()
             metrics.update(zip(tensors, numbers, strict=True))
         return metrics
+
+    # --- monitoring
+
+    def log_result(self, result: dict[str, Any]) -> None:
+        """Runs the callbacks of a result and sets the live figures, also those that a callback has put into it."""
+        super().log_result(result)
+        if not self.config.metrics_export:
+            return
+        if self._exporter is None:
+            env = self.make_env(1)
+            self._exporter = Exporter(self.figures, env.score_reference)
+            env.close()
+        self._exporter.export(result, self.metric_tags())
+
+    def metric_tags(self) -> dict[str, str]:
+        """Returns what tells this algorithm's live figures from others': the trial and experiment are Tune's."""
+        trial = self._trial_info or self._trial  # the former after Tune has given this actor another trial
+        return {
+            "trial": trial.trial_name if trial else Path(self.logdir).name,
+            "algorithm": type(self).__name__,
+            "experiment": trial.experiment_name if trial else "none",
+        }
 
     # --- evaluation
 

@@ -51,6 +51,7 @@ def assert_one_error_line(outcome: subprocess.CompletedProcess[str], *parts: str
         ({"max_failures": 1.5}, ["max_failures: got 1.5"]),
         ({"time_budget_s": 0}, ["time_budget_s: got 0"]),
         ({"restore": "no/such/checkpoint"}, ["no/such/checkpoint", "no such directory"]),
+        ({"loggers": ["tensorbord"]}, ["unknown logger 'tensorbord'", "did you mean 'tensorboard'?"]),
     ],
 )
 def test_experiment_keys(call: Call, write: Write, tiny: Spec, change: Spec, parts: list[str]) -> None:
@@ -185,3 +186,16 @@ def test_as_a_program_in_under_ten_seconds(write: Write, tiny: Spec) -> None:
     assert_one_error_line(done, "temperature_init: got 0")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)  # the processor's time, which others' work doesn't lengthen
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--dashboard-host", "0.0.0.0"], ["--dashboard-host: got '0.0.0.0' without --dashboard"]),
+        (["--dashboard", "--dashboard-host", "192.0.2.99"], ["--dashboard-host: got '192.0.2.99'", "0.0.0.0"]),
+        (["--dashboard", "--dashboard-host", "no such"], ["--dashboard-host: got 'no such'", "expected an address"]),
+        (["--dashboard", "--dashboard-host", "::1", "--ray-address", "x:1"], ["with a cluster to join"]),
+    ],
+)
+def test_where_the_dashboard_listens(call: Call, write: Write, tiny: Spec, words: list[str], parts: list[str]) -> None:
+    assert_one_error_line(call("train", "-f", write(tiny), *words), *parts)
