@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from k24_rllib.experiments.stopping import (
 )
 from k24_rllib.reporting import duration
 
+Label = Callable[[Trial, Sequence[Trial]], str]
+"""Returns how the lines about a trial begin, given all trials."""
+
 
 @dataclass
 class _Pace:
@@ -37,18 +40,19 @@ class Progress(Callback):
     """Prints one line per result, at most one every `every_s` seconds and trial beside those that matter.
 
     A line reads `steps 120,000/500,000 (24%) | return -54.3 | greedy -50.1 (score 0.56) | 950 steps/s | eta 5:20`;
-    with several trials it begins with the trial's number and what sets it apart.
+    with several trials it begins with the trial's number and what sets it apart, or with what `label` says.
     """
 
-    def __init__(self, stop: Mapping[str, float], every_s: float = 2.0) -> None:
+    def __init__(self, stop: Mapping[str, float], every_s: float = 2.0, label: Label | None = None) -> None:
         self._stop = stop
         self._every_s = every_s
+        self._label = label or tag
         self._paces: dict[str, _Pace] = {}
         self._references: dict[str, tuple[float, float] | None] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Says that a trial begins (workers take some seconds to start)."""
-        print(f"{_label(trial, trials)}started; results in {trial.path}", flush=True)
+        print(f"{self._label(trial, trials)}started; results in {trial.path}", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -63,7 +67,7 @@ class Progress(Callback):
         elif now - pace.last_time < self._every_s and not self._matters(result):
             return
         parts = [self._position(result, steps), *self._returns(trial, result), *self._speed(pace, result, steps, now)]
-        print(_label(trial, trials) + " | ".join(parts), flush=True)
+        print(self._label(trial, trials) + " | ".join(parts), flush=True)
         pace.last_steps, pace.last_time = steps, now
 
     def _matters(self, result: Mapping[str, Any]) -> bool:
@@ -113,7 +117,7 @@ class Progress(Callback):
         return self._references[trial.trial_id]
 
 
-def _label(trial: Trial, trials: list[Trial]) -> str:
+def tag(trial: Trial, trials: Sequence[Trial]) -> str:
     """Returns the trial's number and tag in brackets, or nothing if it is the only one."""
     if len(trials) == 1:
         return ""
