@@ -25,8 +25,8 @@ SCHEDULER_FILE = "search-scheduler.pkl"
 class Searching(Pausing):
     """Beside any of Tune's schedulers: gives it the metric where it was measured, and keeps what must not be lost.
 
-    Tune writes a search's state every ten seconds or so. A trial that ends in between would run again after a SIGKILL,
-    so its end is written at once.
+    Tune writes a search's state every ten seconds or so. A trial that begins or ends in between would be forgotten, or
+    run again, after a SIGKILL, so both are written at once.
     """
 
     _objective: Objective
@@ -51,6 +51,7 @@ class Searching(Pausing):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Takes a trial in, and has its beginning saved."""
         super().on_trial_add(tune_controller, trial)
+        self._unsaved = tune_controller
         if isinstance(self, PopulationBasedTraining):
             self._remember(trial)
 
