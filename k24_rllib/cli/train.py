@@ -184,10 +184,11 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
         _print_saved(outcome.trials)
         print(f"go on with     {_resume_command(program, arguments)}", flush=True)
         return 128 + outcome.stopped_by  # as shells expect it
-    for trial in outcome.finished if experiment.tune is None else [row.trial for row in rows[:1]]:
+    best = [row for row in rows if row.trial in outcome.finished][:1]
+    for trial in outcome.finished if experiment.tune is None else [row.trial for row in best]:
         _print_result(trial, program, arguments.modules)
-    if rows:
-        _print_winner(experiment, rows[0], program, arguments)
+    for row in best:
+        _print_winner(experiment, row, program, arguments)
     for trial in outcome.failed:
         print_error(failure(trial))
     return 1 if outcome.failed else 0

@@ -143,6 +143,8 @@ def print_search(experiment: Experiment, rows: Sequence[Row]) -> None:
     print(f"\n{experiment.name}: search by {by}{of} {len(rows)} trials")
     print_table(table_lines(shown, experiment.tune.metric))
     counts = {why: sum(row.why == why for row in rows) for why in (BUDGET, SCHEDULER, TIME, ERROR, UNFINISHED)}
+    if rows and all(math.isnan(row.metric) for row in rows):
+        print(f"note: no result had {experiment.tune.metric}, so nothing is ranked")
     print("stopped by     " + ", ".join(f"{why} {count}" for why, count in counts.items() if count), flush=True)
 
 
