@@ -33,7 +33,12 @@ The file has the format of RLlib's tuned examples:
     checkpoint_config: {checkpoint_frequency: 10, num_to_keep: 3}
     config:
       env_config: {N: 3}
-      lr: 5e-4                         # or {grid_search: [1e-4, 5e-4]}
+      lr: 5e-4                         # or {grid_search: [1e-4, 5e-4]}, or {loguniform: [1e-4, 1e-2]}
+    tune:                              # a search over what config leaves open, see docs/search.md
+      metric: greedy_return            # or score, or a result key
+      search_alg: optuna               # or random, grid, ...
+      scheduler: asha                  # or fifo, median, hyperband, pbt, pb2
+      num_samples: 16
 
 Everything in it is checked before Ray starts. Ctrl-C finishes the iteration, saves a checkpoint and says how to go
 on; a second Ctrl-C leaves at once.
@@ -192,6 +197,8 @@ def _overrides(arguments: argparse.Namespace) -> Overrides:
 
 def _train(experiment: Experiment, options: RunOptions, program: str, arguments: argparse.Namespace) -> int:
     """Runs one experiment to its end, prints what came out, and returns the exit code."""
+    if experiment.tune is not None and experiment.tune.population:
+        print(f"note: {experiment.tune.scheduler} keeps replay buffers in checkpoints, which clones take over")
     print(
         f"{experiment.name}: {experiment.run} on {experiment.config['env']}, results in {experiment.directory}",
         flush=True,
@@ -199,16 +206,47 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
     if not experiment.stop and experiment.time_budget_s is None:
         print("note: the file gives no stop, so this runs until Ctrl-C")
     outcome = run_experiment(experiment, options)
+    rows = _report_search(experiment, outcome.trials) if experiment.tune is not None else []
     if outcome.stopped_by is not None:
         print(f"\n{experiment.name}: stopped by {signal.Signals(outcome.stopped_by).name}")
         _print_saved(outcome.trials)
         print(f"go on with     {_resume_command(program, arguments)}", flush=True)
         return 128 + outcome.stopped_by  # as shells expect it
-    for trial in outcome.finished:
+    best = [row for row in rows if row.trial in outcome.finished][:1]
+    for trial in outcome.finished if experiment.tune is None else [row.trial for row in best]:
         _print_result(trial, program, arguments.modules)
+    for row in best:
+        _print_winner(experiment, row, program, arguments)
     for trial in outcome.failed:
         print_error(failure(trial))
     return 1 if outcome.failed else 0
+
+
+def _report_search(experiment: Experiment, trials: Sequence[Any]) -> Sequence[Any]:
+    """Prints what a search has found so far and writes its table and picture; returns its trials, the best first."""
+    from k24_rllib.experiments.search_report import make_rows, print_search, write_search
+
+    rows = make_rows(experiment, trials)
+    print_search(experiment, rows)
+    if experiment.local_directory is not None:
+        print("\n".join(write_search(experiment, rows, experiment.local_directory)), flush=True)
+    return rows
+
+
+def _print_winner(experiment: Experiment, row: Any, program: str, arguments: argparse.Namespace) -> None:
+    """Prints the command that trains a search's best trial again; a population's best has no settings of its own."""
+    from k24_rllib.experiments.search_report import winner_words
+
+    if experiment.tune is not None and experiment.tune.population:
+        print(f"its settings   changed on the way: pbt_policy_*.txt in {experiment.directory} have them")
+        return
+    words = [program, "train", "-f", str(Path(arguments.file))]
+    for option in ("set", "stop"):
+        words += [word for given in getattr(arguments, option) for word in (f"--{option}", given)]
+    if arguments.checkpoint_freq:
+        words += ["--checkpoint-freq", arguments.checkpoint_freq]
+    words += winner_words(experiment, row)
+    print(f"train it       {shlex.join([*words, *import_words(arguments.modules)])}", flush=True)
 
 
 def _print_saved(trials: Sequence[Any]) -> None:

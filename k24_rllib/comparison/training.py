@@ -20,6 +20,7 @@ from k24_rllib.comparison.runs import find_trials, read_config, read_results, wa
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.experiments.grid import grid_points
 from k24_rllib.experiments.run import RunOptions, failure, ray_for, run_experiment
+from k24_rllib.experiments.space import space_axes
 from k24_rllib.experiments.stopping import is_reached
 from k24_rllib.reporting import duration, print_error
 
@@ -80,6 +81,8 @@ def plan_jobs(file: Path, label: str | None, seeds: Sequence[int], overrides: Ov
     """
     jobs = []
     for experiment in read_experiments(file, replace(overrides, num_samples=1, seeds=seeds[:1])):
+        if experiment.tune is not None or any(axis.distribution for axis in space_axes(experiment.config)):
+            raise ConfigError(f"{file}: {experiment.name}: is a search, expected one method: compare what it found")
         for point in grid_points(experiment.config):
             if not point.get("evaluation_interval"):
                 raise ConfigError(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_name, check_number
+from k24_rllib.experiments.evaluate import score_reference
 from k24_rllib.experiments.grid import GRID_KEY, grid_axes, grid_points
 from k24_rllib.experiments.loggers import check_loggers, default_loggers
+from k24_rllib.experiments.objective import SCORE
 from k24_rllib.experiments.overrides import apply_set, parse_stop
+from k24_rllib.experiments.space import as_grid, check_space, space_axes
 from k24_rllib.experiments.stopping import ENV_STEPS, check_stop
+from k24_rllib.experiments.tune_section import POPULATION, TuneSection, read_tune_section
 from k24_rllib.experiments.yaml_reader import read_yaml_file
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ _EXPERIMENT_KEYS = (
     "stop",
     "config",
     "num_samples",
+    "tune",
     "checkpoint_config",
     "storage_path",
     "restore",
@@ -70,7 +75,7 @@ class Experiment:
     run: str
     """Name of the algorithm, as registered."""
     config: dict[str, Any]
-    """Flat settings with the environment under `env`; values may be `{"grid_search": [...]}`."""
+    """Flat settings with the environment under `env`; values may be `{"grid_search": [...]}` and distributions."""
     stop: dict[str, float] = field(default_factory=dict)
     """Result keys and the values that end a trial; see `experiments.stopping`."""
     num_samples: int = 1
@@ -81,11 +86,23 @@ class Experiment:
     time_budget_s: float | None = None
     loggers: dict[str, dict[str, Any]] = field(default_factory=default_loggers)
     """What writes the results down, and its options; see `experiments.loggers`."""
+    tune: TuneSection | None = None
+    """How the space in `config` is searched, where the file says so."""
+
+    @property
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Configurations that `config` stands for: all of a grid's, and the ends of what is drawn."""
+        return grid_points(as_grid(self.config))
 
     @property
     def directory(self) -> str:
         """Where Tune puts the experiment's trials."""
         return f"{self.storage_path.rstrip('/')}/{self.name}"
+
+    @property
+    def local_directory(self) -> Path | None:
+        """The same as a path, or None where it is not on this machine."""
+        return None if "://" in self.storage_path else Path(self.directory)
 
 
 def read_experiments(path: Path | str, overrides: Overrides | None = None) -> list[Experiment]:
@@ -106,12 +123,14 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
         where = f"{path}: " if len(specs) == 1 else f"{path}: {name}: "
         try:
             experiment = _build(name, spec, overrides)
-            for point in grid_points(experiment.config):
+            for point in experiment.points:
                 build_config(experiment.run, point)
         except ConfigError as error:
             raise ConfigError(f"{where}{error}") from error
         experiments.append(experiment)
     _check_parts(path, experiments)
+    for experiment in experiments:
+        _check_score(path, experiment)
     return experiments
 
 
@@ -193,7 +212,6 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         run="",
         config=config,
         stop=stop,
-        num_samples=_first_count("num_samples", overrides.num_samples, spec.get("num_samples"), default=1, low=1),
         checkpoint_config=_check_checkpoint_config(spec, overrides.checkpoint_freq),
         storage_path=_check_storage(overrides.storage_path or spec.get("storage_path") or spec.get("local_dir")),
         restore=overrides.restore or spec.get("restore"),
@@ -203,7 +221,37 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
     )
     run = check_algorithm(spec.get("run"))  # last, as it imports RLlib, which takes seconds
     _share_total_steps(run, config, stop)
-    return replace(experiment, run=run)
+    check_space(run, config)
+    tune = read_tune_section(_wanted_section(spec, config, overrides), run, config, stop)
+    return replace(
+        experiment,
+        run=run,
+        tune=tune,
+        num_samples=_first_count("num_samples", overrides.num_samples, _samples(spec, tune), default=1, low=1),
+        time_budget_s=(tune.time_budget_s if tune else None) or experiment.time_budget_s,
+    )
+
+
+def _wanted_section(spec: Mapping[str, Any], config: Mapping[str, Any], overrides: Overrides) -> object:
+    """Returns the file's `tune` section, or None where `--set` has left it nothing to search.
+
+    So the command that trains a search's winner is the search's own file with the winner's values.
+    """
+    section = spec.get("tune")
+    scheduler = section.get("scheduler") if isinstance(section, Mapping) else None
+    clones = isinstance(scheduler, Mapping) and any(name in POPULATION for name in scheduler)
+    if section is None or space_axes(config) or clones:
+        return section
+    if overrides.set or overrides.seeds:
+        return None
+    raise ConfigError("tune: there is nothing to search, expected a distribution in config, as lr: {uniform: [0.1, 1]}")
+
+
+def _samples(spec: Mapping[str, Any], tune: TuneSection | None) -> object:
+    """Returns how many trials the file asks for: in its section, or beside it; a search's winner is one."""
+    if tune is None:
+        return None if spec.get("tune") is not None else spec.get("num_samples")
+    return tune.num_samples or spec.get("num_samples")
 
 
 def check_algorithm(run: object) -> str:
@@ -311,7 +359,7 @@ def _check_parts(path: Path, experiments: Sequence[Experiment]) -> None:
     environments: set[str] = set()
     networks: set[tuple[str, ...]] = set()
     for experiment in experiments:
-        for point in grid_points(experiment.config):
+        for point in experiment.points:
             options = {str(key): value for key, value in (point.get("env_config") or {}).items()}
             config = build_config(experiment.run, point)
             environment = f"{point['env']} {options}"
@@ -325,6 +373,18 @@ def _check_parts(path: Path, experiments: Sequence[Experiment]) -> None:
                 raise ConfigError(f"{path}: {error}") from error
             environments.add(environment)
             networks.add(network)
+
+
+def _check_score(path: Path, experiment: Experiment) -> None:
+    """Checks that a search by score has environments that know one."""
+    if experiment.tune is None or experiment.tune.key != SCORE:
+        return
+    for options in {repr(point.get("env_config")): point.get("env_config") for point in experiment.points}.values():
+        if score_reference(experiment.config["env"], options) is None:
+            raise ConfigError(
+                f"{path}: tune: metric: got 'score', expected greedy_return: {experiment.config['env']} with "
+                f"{options} knows no score"
+            )
 
 
 def _try_environment(name: str, options: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -45,20 +45,37 @@ class Interrupt:
         print("stopping: finishing this iteration and saving it (again to leave at once)", file=sys.stderr, flush=True)
 
 
-class PausingScheduler(FIFOScheduler):
-    """Runs trials in order; once a stop is requested, pauses each with a checkpoint and starts no other."""
+class Pausing(TrialScheduler):
+    """Beside any of Tune's schedulers: once a stop is requested, pauses each trial with a checkpoint, starts no other.
 
-    def __init__(self, interrupt: Interrupt) -> None:
-        super().__init__()
+    A class of its own is made by `class X(Pausing, TunesScheduler)`; `watch` says what is listened to.
+    """
+
+    _interrupt: Interrupt
+
+    def watch(self, interrupt: Interrupt) -> Self:
+        """Listens to `interrupt`, and returns the scheduler."""
         self._interrupt = interrupt
+        return self
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Pauses the trial if a stop is requested."""
-        return TrialScheduler.PAUSE if self._interrupt.requested else TrialScheduler.CONTINUE
+        """Pauses the trial if a stop is requested; otherwise the scheduler decides."""
+        if self._interrupt.requested:
+            return TrialScheduler.PAUSE
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        return decision
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Chooses none once a stop is requested."""
         return None if self._interrupt.requested else super().choose_trial_to_run(tune_controller)
+
+
+class PausingScheduler(Pausing, FIFOScheduler):
+    """Runs trials in order, until a stop is requested."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        super().__init__()
+        self.watch(interrupt)
 
 
 class LeaveWhenPaused(Callback):

@@ -6,6 +6,7 @@ from typing import Any
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.grid import GRID_KEY
+from k24_rllib.experiments.space import DISTRIBUTIONS
 from k24_rllib.experiments.yaml_reader import read_yaml_value
 
 
@@ -41,7 +42,7 @@ def apply_set(config: dict[str, Any], option: str) -> None:
         if key not in config or config[key] is None:
             config[key] = {}
         config = config[key]
-        if not isinstance(config, dict) or GRID_KEY in config:
+        if not isinstance(config, dict) or GRID_KEY in config or any(name in DISTRIBUTIONS for name in config):
             outer = ".".join(keys[: depth + 1])
             raise ConfigError(f"--set {option}: {outer} is {config!r} in the file, which has no keys inside")
     config[keys[-1]] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ from k24_rllib.reporting import duration
 FIRST_ROUND_EVERY_S = 0.5
 """Seconds between looks for the first rounds of trials that have no result yet."""
 
+Label = Callable[[Trial, Sequence[Trial]], str]
+"""Returns how the lines about a trial begin, given all trials."""
+
 
 @dataclass
 class _Pace:
@@ -40,19 +43,20 @@ class Progress(Callback):
     """Prints one line per result, at most one every `every_s` seconds and trial beside those that matter.
 
     A line reads `steps 120,000/500,000 (24%) | return -54.3 | greedy -50.1 (score 0.56) | 950 steps/s | eta 5:20`;
-    with several trials it begins with the trial's number and what sets it apart.
+    with several trials it begins with the trial's number and what sets it apart, or with what `label` says.
     """
 
-    def __init__(self, stop: Mapping[str, float], every_s: float = 2.0) -> None:
+    def __init__(self, stop: Mapping[str, float], every_s: float = 2.0, label: Label | None = None) -> None:
         self._stop = stop
         self._every_s = every_s
+        self._label = label or tag
         self._paces: dict[str, _Pace] = {}
         self._references: dict[str, tuple[float, float] | None] = {}
         self._asked = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Says that a trial begins (workers take some seconds to start)."""
-        print(f"{_label(trial, trials)}started; results in {trial.path}", flush=True)
+        print(f"{self._label(trial, trials)}started; results in {trial.path}", flush=True)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Prints a trial's first round of episodes, where its first result is still to come."""
@@ -67,7 +71,7 @@ class Progress(Callback):
             first = ask(trial.trial_id)
             if first is not None:
                 position = self._position({ENV_STEPS: first.steps}, first.steps)
-                print(f"{_label(trial, trials)}{position} | return {first.mean_return:.1f}", flush=True)
+                print(f"{self._label(trial, trials)}{position} | return {first.mean_return:.1f}", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -82,7 +86,7 @@ class Progress(Callback):
         elif now - pace.last_time < self._every_s and not self._matters(result):
             return
         parts = [self._position(result, steps), *self._returns(trial, result), *self._speed(pace, result, steps, now)]
-        print(_label(trial, trials) + " | ".join(parts), flush=True)
+        print(self._label(trial, trials) + " | ".join(parts), flush=True)
         pace.last_steps, pace.last_time = steps, now
 
     def _matters(self, result: Mapping[str, Any]) -> bool:
@@ -132,7 +136,7 @@ class Progress(Callback):
         return self._references[trial.trial_id]
 
 
-def _label(trial: Trial, trials: list[Trial]) -> str:
+def tag(trial: Trial, trials: Sequence[Trial]) -> str:
     """Returns the trial's number and tag in brackets, or nothing if it is the only one."""
     if len(trials) == 1:
         return ""

@@ -14,10 +14,13 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
-from k24_rllib.experiments.grid import grid_points, grid_size
+from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
+from k24_rllib.experiments.objective import OBJECTIVE
 from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
+from k24_rllib.experiments.space import as_tune
 from k24_rllib.experiments.stopping import is_reached
+from k24_rllib.experiments.tune_section import VARIANTS
 from k24_rllib.reporting import available_cpus
 
 
@@ -128,7 +131,7 @@ def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
     requests = [
         config.algo_class.default_resource_request(config)
         for experiment in experiments
-        for config in (build_config(experiment.run, point) for point in grid_points(experiment.config))
+        for config in (build_config(experiment.run, point) for point in experiment.points)
     ]
     if options.cluster is None and not ray.is_initialized():
         _check_machine(requests)
@@ -166,9 +169,15 @@ def _can_resume(experiment: Experiment) -> bool:
 
 def check_resume(experiments: Sequence[Experiment]) -> None:
     """Checks that at least one of the experiments was begun; one that wasn't simply starts."""
-    if not any(_can_resume(experiment) for experiment in experiments):
+    begun = [experiment for experiment in experiments if _can_resume(experiment)]
+    if not begun:
         places = ", ".join(experiment.directory for experiment in experiments)
         raise ConfigError(f"--resume: nothing to resume in {places}, expected the directory of an interrupted run")
+    from k24_rllib.experiments.search import check_section
+
+    for experiment in begun:
+        if experiment.local_directory is not None:
+            check_section(experiment.local_directory, experiment.tune)
 
 
 def _check_machine(requests: Sequence[Any]) -> None:
@@ -211,18 +220,18 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> li
     from ray import tune
     from ray.tune.stopper import FunctionStopper
 
-    from k24_rllib.experiments.interrupt import LeaveWhenPaused, PausingScheduler
-    from k24_rllib.experiments.progress import Progress
+    from k24_rllib.experiments.interrupt import LeaveWhenPaused
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see experiments.interrupt
     if options.verbose == 0:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables at any verbosity
     resume = options.resume and _can_resume(experiment)
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
+    searched = _search_settings(experiment, options, interrupt, resume=resume)
+    callbacks = [*searched.pop("callbacks"), LeaveWhenPaused(interrupt)]
     analysis = tune.run(
         experiment.run,
         name=experiment.name,
-        config=experiment.config,
         stop=FunctionStopper(lambda trial_id, result: is_reached(experiment.stop, result)),
         time_budget_s=experiment.time_budget_s,
         num_samples=experiment.num_samples,
@@ -231,10 +240,43 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> li
         restore=str(find_checkpoint(experiment.restore)) if experiment.restore else None,
         resume_config=resume_config,
         max_failures=experiment.max_failures,
-        max_concurrent_trials=options.max_concurrent,
-        scheduler=PausingScheduler(interrupt),
-        callbacks=[*logger_callbacks(experiment), Progress(experiment.stop), LeaveWhenPaused(interrupt)],
+        callbacks=[*logger_callbacks(experiment), *callbacks],
         verbose=options.verbose,
         raise_on_failed_trial=False,
+        **searched,
     )
     return list(analysis.trials)
+
+
+def _search_settings(experiment: Experiment, options: RunOptions, interrupt: Any, *, resume: bool) -> dict[str, Any]:
+    """Returns what `tune.run` is told of the space, of who searches it, and of who watches."""
+    from k24_rllib.experiments.interrupt import PausingScheduler
+    from k24_rllib.experiments.progress import Progress
+    from k24_rllib.experiments.search import NoteObjective, directory_name, label, make_scheduler, write_section
+    from k24_rllib.experiments.search_report import Ranking
+
+    tuned, directory = experiment.tune, experiment.local_directory
+    if directory is not None:
+        write_section(directory, tuned)
+    if tuned is None:
+        return {
+            "config": as_tune(experiment.config),
+            "scheduler": PausingScheduler(interrupt),
+            "max_concurrent_trials": options.max_concurrent,
+            "callbacks": [Progress(experiment.stop)],
+        }
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # results between evaluations don't have the metric
+    return {
+        "config": tuned.space(experiment.config),
+        "metric": OBJECTIVE,
+        "mode": tuned.mode,
+        "search_alg": tuned.make_searcher(),
+        "scheduler": make_scheduler(tuned, interrupt, directory, resume=resume),
+        "trial_dirname_creator": directory_name,
+        "max_concurrent_trials": None if tuned.search_alg in VARIANTS else tuned.max_concurrent_trials,
+        "callbacks": [
+            NoteObjective(tuned.objective()),
+            Ranking(experiment),
+            Progress(experiment.stop, label=label),
+        ],
+    }
