@@ -42,7 +42,7 @@ def ray_session() -> Iterator[None]:
 
     import k24_rllib
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     k24_rllib.register_all()  # an earlier file's Ray has taken the registrations with it
     yield
     ray.shutdown()
