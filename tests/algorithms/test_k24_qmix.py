@@ -203,7 +203,7 @@ def test_tune_finds_the_algorithm_by_name(small, tmp_path: Path) -> None:
 
 def test_a_new_ray_after_a_shutdown_can_build_again(small) -> None:
     ray.shutdown()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     algo = small(CONFIGS["K24QMix"]()).build_algo()
     assert np.isfinite(algo.train()["env_runners"]["episode_return_mean"])
     algo.stop()
