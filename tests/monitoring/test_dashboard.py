@@ -12,14 +12,14 @@ import yaml
 from ray.dashboard.modules.metrics.grafana_dashboard_factory import generate_default_grafana_dashboard
 
 from k24_rllib.experiments.dashboards import all_figures, place_dashboard
-from k24_rllib.monitoring import PACKAGED, dashboard, dashboard_text
+from k24_rllib.monitoring import PACKAGED, dashboard_text, grafana_dashboard
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def ours() -> dict[str, Any]:
-    return dashboard(all_figures())
+    return grafana_dashboard(all_figures())
 
 
 @pytest.fixture
