@@ -105,3 +105,9 @@ def test_it_lies_beside_rays_own_with_the_name_of_rays_prometheus(
     monkeypatch.setenv("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", str(tmp_path / "else"))
     assert place_dashboard(tmp_path).parent == tmp_path / "else"
     yaml.safe_load(file.read_text())  # JSON is YAML: nothing in it that Grafana's provisioning could trip over
+
+
+@pytest.mark.parametrize("name", ["monitoring.md", "metrics.md"])
+def test_every_figure_is_named_in_the_documents(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text()
+    assert not [figure.name for figure in all_figures() if f"`{figure.name}`" not in text]
