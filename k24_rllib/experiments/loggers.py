@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from k24_rllib.checks import ConfigError, check_name
 
@@ -91,6 +93,23 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
         check_name(f"option of loggers: {name}:", key, known)
     if name == "wandb":
         _check_wandb_can_log(options)
+    if name == "mlflow":
+        _check_mlflow_answers(options.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or "")
+
+
+def _check_mlflow_answers(address: object) -> None:
+    """Checks that a server is there, where there is to be one: MLflow itself tries for minutes, with Ray running."""
+    if not str(address).startswith(("http://", "https://")):
+        return
+    try:
+        urlopen(str(address), timeout=10).close()
+    except HTTPError:  # it answers, if only that one must log in
+        return
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"loggers: mlflow: no answer from tracking_uri {str(address)!r}, expected a server, as in: mlflow server "
+            f"({getattr(error, 'reason', error)})"
+        ) from error
 
 
 def _check_wandb_can_log(options: Mapping[str, Any]) -> None:

@@ -136,6 +136,14 @@ def test_an_option_that_mlflow_does_not_have_is_refused() -> None:
         check_loggers({"mlflow": {"tracking_url": "http://127.0.0.1:5000"}})
 
 
+@needs_mlflow
+def test_a_server_that_does_not_answer_is_named_before_ray_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ConfigError, match=rf"loggers: mlflow: no answer from tracking_uri '{address}'.*refused"):
+        check_loggers({"mlflow": {"tracking_uri": address}})
+
+
 @needs_wandb
 def test_wandb_writes_to_disk_where_it_is_offline(write: Write, tiny: Spec, tmp_path: Path) -> None:
     path = write({**tiny, "loggers": {"wandb": {"project": "mine", "dir": str(tmp_path)}}})

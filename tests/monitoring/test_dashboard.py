@@ -12,14 +12,14 @@ import yaml
 from ray.dashboard.modules.metrics.grafana_dashboard_factory import generate_default_grafana_dashboard
 
 from k24_rllib.experiments.dashboards import all_figures, place_dashboard
-from k24_rllib.monitoring import PACKAGED, dashboard, dashboard_text
+from k24_rllib.monitoring import PACKAGED, dashboard_text, grafana_dashboard
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def ours() -> dict[str, Any]:
-    return dashboard(all_figures())
+    return grafana_dashboard(all_figures())
 
 
 @pytest.fixture
@@ -105,3 +105,9 @@ def test_it_lies_beside_rays_own_with_the_name_of_rays_prometheus(
     monkeypatch.setenv("RAY_METRICS_GRAFANA_DASHBOARD_OUTPUT_DIR", str(tmp_path / "else"))
     assert place_dashboard(tmp_path).parent == tmp_path / "else"
     yaml.safe_load(file.read_text())  # JSON is YAML: nothing in it that Grafana's provisioning could trip over
+
+
+@pytest.mark.parametrize("name", ["monitoring.md", "metrics.md"])
+def test_every_figure_is_named_in_the_documents(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text()
+    assert not [figure.name for figure in all_figures() if f"`{figure.name}`" not in text]

@@ -24,10 +24,10 @@ _EVERY_RUN_HAS = "ray_k24_env_steps"
 
 def dashboard_text(figures: Sequence[Figure], datasource: str = DATASOURCE) -> str:
     """Returns the dashboard as the text of its file."""
-    return json.dumps(dashboard(figures, datasource), indent=2) + "\n"
+    return json.dumps(grafana_dashboard(figures, datasource), indent=2) + "\n"
 
 
-def dashboard(figures: Sequence[Figure], datasource: str = DATASOURCE) -> dict[str, Any]:
+def grafana_dashboard(figures: Sequence[Figure], datasource: str = DATASOURCE) -> dict[str, Any]:
     """Returns the dashboard: a row for each `row` of the figures and in it a panel for each `panel`.
 
     Args:
