@@ -28,7 +28,7 @@ def smaller(code: str) -> str:
 @pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
 def test_a_python_snippet_runs(number: int, tmp_path: Path) -> None:
     code = smaller(blocks(README, "python")[number])
-    start = "import ray\nray.init('local', num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level='ERROR')\n"
+    start = "import ray\nray.init('local', num_cpus=4, include_dashboard=False, log_to_driver=False)\n"
     done = subprocess.run(
         [sys.executable, "-c", start + code],
         cwd=tmp_path,
