@@ -197,8 +197,8 @@ def _overrides(arguments: argparse.Namespace) -> Overrides:
 
 def _train(experiment: Experiment, options: RunOptions, program: str, arguments: argparse.Namespace) -> int:
     """Runs one experiment to its end, prints what came out, and returns the exit code."""
-    if experiment.tune is not None and experiment.tune.population:
-        print(f"note: {experiment.tune.scheduler} keeps replay buffers in checkpoints, which clones take over")
+    if experiment.tune is not None and experiment.tune.takes_turns:
+        print(f"note: {experiment.tune.scheduler} pauses trials, so their checkpoints hold the replay buffer")
     print(
         f"{experiment.name}: {experiment.run} on {experiment.config['env']}, results in {experiment.directory}",
         flush=True,

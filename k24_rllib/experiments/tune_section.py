@@ -81,6 +81,8 @@ _TUNES_NAMES = {
 }
 POPULATION = ("pbt", "pb2")
 """Schedulers that clone trials and change their settings."""
+TAKING_TURNS = (*POPULATION, "hyperband")
+"""Schedulers whose trials are paused and go on from checkpoints, which hold the replay buffer for it."""
 
 _IN_THE_SECTION = ("metric", "mode", "space")
 _PYTHON_ONLY = ("custom_explore_fn", "sampler", "storage", "ax_client", "optimizer", "analysis")
@@ -104,6 +106,11 @@ class TuneSection:
     time_budget_s: float | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     """The section as it stands in the file."""
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether trials are paused and go on."""
+        return self.scheduler in TAKING_TURNS
 
     @property
     def population(self) -> bool:
@@ -161,6 +168,8 @@ def _read(section: Mapping[str, Any], run: str, config: dict[str, Any], stop: Ma
     scheduler_options = _with_defaults(scheduler, scheduler_options, stop)
     if scheduler in POPULATION:
         _prepare_population(run, config, scheduler, scheduler_options)
+    if scheduler in TAKING_TURNS:
+        config.setdefault("store_buffer_in_checkpoints", True)
     _take_resources(config, section.get("resources"))
     metric = section.get("metric", "greedy_return")
     tuned = TuneSection(
@@ -220,7 +229,7 @@ def _check_options(what: str, name: str, tool: Tool, options: Mapping[str, Any])
 
 _STEP_OPTIONS = {
     "asha": {"max_t": 1.0, "grace_period": 0.125},
-    "median": {"grace_period": 0.125},
+    "median": {"grace_period": 0.125, "min_time_slice": 1.0},  # by itself trials take turns at every result
     "hyperband": {"max_t": 1.0},
     "pbt": {"perturbation_interval": 0.25},
     "pb2": {"perturbation_interval": 0.25},
@@ -256,12 +265,11 @@ def _with_defaults(name: str, given: dict[str, Any], stop: Mapping[str, float]) 
 
 
 def _prepare_population(run: str, config: dict[str, Any], name: str, options: dict[str, Any]) -> None:
-    """Checks what is changed on live runs, draws the first of it, and lets checkpoints carry the replay buffer."""
+    """Checks what is changed on live runs, and has each trial begin with a draw of it."""
     if name == "pbt":
         options["hyperparam_mutations"] = check_mutations(run, config, options.get("hyperparam_mutations"))
     else:
         options["hyperparam_bounds"] = check_bounds(run, config, options.get("hyperparam_bounds"))
-    config.setdefault("store_buffer_in_checkpoints", True)
 
 
 def _take_resources(config: dict[str, Any], resources: object) -> None:
@@ -303,7 +311,7 @@ def _check_together(tuned: TuneSection, axes: Sequence[Axis], config: Mapping[st
                 f"search_alg: got {tuned.search_alg} with {tuned.scheduler}, expected random: it searches by itself"
             )
         _try_searcher(tuned, config)
-    if tuned.scheduler in (*POPULATION, "hyperband") and tuned.max_concurrent_trials is not None:
+    if tuned.scheduler in TAKING_TURNS and tuned.max_concurrent_trials is not None:
         raise ConfigError(
             f"max_concurrent_trials: got {tuned.max_concurrent_trials} with {tuned.scheduler}, expected resources: "
             "its trials take turns, and all of them are under way"

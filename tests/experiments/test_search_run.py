@@ -68,12 +68,9 @@ def test_a_population_changes_settings_that_act_in_the_learner(write: Write, tin
         "epsilon_final": {"uniform": [0.1, 0.9]},
         "div_coef": {"uniform": [0.1, 0.5]},
     }
-    tiny["tune"] = {
-        "num_samples": 2,
-        "scheduler": {
-            "pbt": {"perturbation_interval": 200, "quantile_fraction": 0.5, "hyperparam_mutations": mutations}
-        },
-    }
+    # Together, so that which trial is faster decides nothing.
+    options = {"perturbation_interval": 200, "quantile_fraction": 0.5, "synch": True, "hyperparam_mutations": mutations}
+    tiny["tune"] = {"num_samples": 2, "scheduler": {"pbt": options}}
     tiny["config"] |= {"evaluation_interval": 1, "evaluation_duration": 4, "epsilon_timesteps": 0}
     (experiment,) = read_experiments(write(tiny), Overrides(storage_path=str(tmp_path)))
     outcome = run_experiment(experiment, RunOptions())
