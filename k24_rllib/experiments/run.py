@@ -197,6 +197,8 @@ def _check_machine(requests: Sequence[Any]) -> None:
 
 def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests: Sequence[Any]) -> None:
     """Starts Ray with room for all trials, or as many as there are CPUs for; or joins the cluster that was named."""
+    from k24_rllib import register_all
+
     address, cpus = options.cluster, available_cpus()
     trials = max(experiment.num_samples * grid_size(experiment.config) for experiment in experiments)
     wanted = math.ceil(max(request.required_resources.get("CPU", 0.0) for request in requests))
@@ -213,6 +215,7 @@ def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests:
         verbose=options.verbose,
         modules=options.modules,
     )
+    register_all()  # an earlier Ray of this process has taken the names with it
 
 
 def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:

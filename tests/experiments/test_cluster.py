@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,13 +44,16 @@ def factory(num_envs: int, N: int = 2):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head with one CPU and two nodes with two: room for a trial with two workers when one node is gone."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # In a directory of its own: what Ray notes in the usual one makes every `ray.init()` of this machine join it.
+    temp = tempfile.mkdtemp(prefix="k24")
+    cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": temp})
     for _ in range(2):
         cluster.add_node(num_cpus=2)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+    shutil.rmtree(temp, ignore_errors=True)
 
 
 def places() -> dict[str, list[str]]:
