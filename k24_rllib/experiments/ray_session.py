@@ -57,8 +57,6 @@ def start_ray(
         _join(find_cluster(address), {**settings, "runtime_env": code_for_nodes(modules)})
         return
     settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "dashboard_host": dashboard_host}
-    # The processes that Ray starts ahead, one for each CPU, import RLlib while this one prepares the trials.
-    settings["_system_config"] = {"preload_python_modules": ["k24_rllib.algorithms"]}
     try:
         context = ray.init(**settings)
     except Exception as error:
