@@ -243,7 +243,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> li
         restore=str(find_checkpoint(experiment.restore)) if experiment.restore else None,
         resume_config=resume_config,
         max_failures=experiment.max_failures,
-        callbacks=[*logger_callbacks(experiment), *callbacks],
+        callbacks=[*callbacks, *logger_callbacks(experiment)],  # last: they write down what the others add
         verbose=options.verbose,
         raise_on_failed_trial=False,
         **searched,

@@ -64,4 +64,4 @@ def test_vdn_sums_and_independent_keeps() -> None:
 def test_an_unknown_mixer_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'qmix'"):
         make_mixer({"mixer": "qmx"}, AGENTS, STATE)
-    assert MIXERS.names() == ["independent", "qmix", "vdn"]
+    assert {"independent", "qmix", "vdn"} <= set(MIXERS.names())
