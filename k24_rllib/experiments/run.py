@@ -71,15 +71,12 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
 
     Ray is started, and left running, unless it runs already; around several experiments put `ray_for`.
     """
-    import ray
 
     from k24_rllib.experiments.interrupt import Interrupt
 
     options = options or RunOptions()
     requests = _check([experiment], options)
-    if not ray.is_initialized():
-        _start_ray([experiment], options, requests)
-    _check_room(requests, options)
+    _make_ready([experiment], options, requests)
     with Interrupt() as interrupt:
         trials = _run_tune(experiment, options, interrupt)
     return Outcome(trials, interrupt.signal)
@@ -103,15 +100,10 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     """
     import ray
 
-    from k24_rllib import register_all
-
     requests = _check(experiments, options)
     ours = not ray.is_initialized()
     try:
-        if ours:
-            _start_ray(experiments, options, requests)
-        register_all()  # a Ray that was shut down in this process took all registrations with it
-        _check_room(requests, options)
+        _make_ready(experiments, options, requests)
         yield
     finally:
         if ours:
@@ -195,10 +187,20 @@ def _check_machine(requests: Sequence[Any]) -> None:
                 )
 
 
-def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests: Sequence[Any]) -> None:
-    """Starts Ray with room for all trials, or as many as there are CPUs for; or joins the cluster that was named."""
+def _make_ready(experiments: Sequence[Experiment], options: RunOptions, requests: Sequence[Any]) -> None:
+    """Starts Ray unless it runs, gives it the package's names, and checks that it has room for the trials."""
+    import ray
+
     from k24_rllib import register_all
 
+    if not ray.is_initialized():
+        _start_ray(experiments, options, requests)
+    register_all()  # an earlier Ray of this process has taken the names with it
+    _check_room(requests, options)
+
+
+def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests: Sequence[Any]) -> None:
+    """Starts Ray with room for all trials, or as many as there are CPUs for; or joins the cluster that was named."""
     address, cpus = options.cluster, available_cpus()
     trials = max(experiment.num_samples * grid_size(experiment.config) for experiment in experiments)
     wanted = math.ceil(max(request.required_resources.get("CPU", 0.0) for request in requests))
@@ -215,7 +217,6 @@ def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests:
         verbose=options.verbose,
         modules=options.modules,
     )
-    register_all()  # an earlier Ray of this process has taken the names with it
 
 
 def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:

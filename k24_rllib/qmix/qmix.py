@@ -65,9 +65,6 @@ class QMix(Algorithm):
     def __init__(self, config: Any = None, *args: Any, **kwargs: Any) -> None:
         if isinstance(config, dict):
             self.get_default_config().check_keys({key: its for key, its in config.items() if not key.startswith("_")})
-        # Tune says here which trial this is; RLlib does not keep it.
-        trial = config.get(TRIAL_INFO) if isinstance(config, dict) else None
-        self._tune_trial: str | None = None if trial is None else trial.trial_id
         # Ray forgets what was registered at import once it was shut down, as between two runs in a notebook.
         env = config.get("env") if config is not None else None
         if env in team_env_names():
@@ -75,6 +72,7 @@ class QMix(Algorithm):
         share_again()
         # What Tune tells of the trial; RLlib drops it when it makes a configuration of the dict.
         self._trial = config.get(TRIAL_INFO) if isinstance(config, dict) else None
+        self._tune_trial: str | None = None if self._trial is None else self._trial.trial_id  # until it has told
         super().__init__(config, *args, **kwargs)
 
     @classmethod
