@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
 
 WEIGHTS_SUFFIX = ".safetensors"
+_OPTIONS = ("agent_options", "layer_options", "mixer_options", "agent_id_input", "last_action_input")
 
 
 def find_checkpoint(given: str) -> Path:
@@ -84,6 +85,33 @@ def policy_of(checkpoint: Path) -> QMixTorchPolicy:
     config = _acting_config(checkpoint)
     config.num_gpus = 0
     return _of_this_version(checkpoint, lambda: _with_state(config.build_policy(), checkpoint))
+
+
+def check_network(checkpoint: Path, configs: Sequence[QMixConfig]) -> None:
+    """Checks that each of some configurations builds the network that a checkpoint holds; it needs no Ray.
+
+    Raises:
+        ConfigError: naming a layer of another shape, and the setting that makes the difference.
+    """
+    from k24_rllib.qmix.weights import check_same_network
+
+    state, made_by = read_policy_state(checkpoint)["model"], _acting_config(checkpoint)
+    for config in configs:
+        config.num_gpus = 0
+        try:
+            check_same_network(str(checkpoint), state, config.build_policy().model)
+        except ConfigError as error:
+            raise ConfigError(f"{error}{_difference(made_by, config)}") from None
+
+
+def _difference(there: QMixConfig, here: QMixConfig) -> str:
+    """Returns the first setting of a network that two configurations have otherwise, or nothing."""
+    offers = [name for name, setting in there.settings().items() if setting.offers]
+    for key in ("env", "env_config", "agent", "layer", "mixer", *_OPTIONS, "pattern", *offers):
+        theirs, ours = (getattr(config, key, None) for config in (there, here))
+        if theirs != ours:
+            return f": {key}: {theirs!r} there, {ours!r} here"
+    return ""
 
 
 def load_for_evaluation(checkpoint: Path) -> QMix:

@@ -78,26 +78,28 @@ def sound_checkpoint(checkpoint: Path) -> Path:
         DamagedCheckpointError: naming what is wrong with it, where there is no sound one before.
         ConfigError: for a checkpoint of a newer format.
     """
+    sound, note = find_sound(checkpoint)
+    if note:
+        print(note, flush=True)
+    return sound
+
+
+def find_sound(checkpoint: Path) -> tuple[Path, str]:
+    """Returns what `sound_checkpoint` does, and what there is to say of it, or nothing."""
     try:
         verify(checkpoint)
-        return checkpoint
+        return checkpoint, ""
     except DamagedCheckpointError as error:
-        earlier = _sound_before(checkpoint)
-        if earlier is None:
-            raise
-        print(f"note: {checkpoint.name}: {error.what}; {earlier.name}, the one before, is used", flush=True)
-        return earlier
+        number = checkpoint_number(checkpoint)
+        for other in trial_checkpoints(checkpoint.parent) if number is not None else []:
+            if (checkpoint_number(other) or 0) < (number or 0) and _is_sound(other):
+                return other, f"note: {checkpoint.name}: {error.what}; {other.name}, the one before, is used"
+        raise
 
 
-def _sound_before(checkpoint: Path) -> Path | None:
-    number = checkpoint_number(checkpoint)
-    if number is None:
-        return None
-    for other in trial_checkpoints(checkpoint.parent):
-        if (checkpoint_number(other) or 0) < number:
-            try:
-                verify(other)
-                return other
-            except DamagedCheckpointError:
-                continue
-    return None
+def _is_sound(checkpoint: Path) -> bool:
+    try:
+        verify(checkpoint)
+        return True
+    except DamagedCheckpointError:
+        return False
