@@ -56,6 +56,8 @@ class Outcome:
     trials: list[Any]
     stopped_by: int | None = None
     """The signal by which the user stopped it, after which its trials are saved and not finished."""
+    unfinished: Sequence[Any] = ()
+    """The trials that neither failed nor reached their end: the user stopped them, or another signal did."""
 
     @property
     def failed(self) -> list[Any]:
@@ -65,12 +67,7 @@ class Outcome:
     @property
     def finished(self) -> list[Any]:
         """The trials that reached their end."""
-        return [trial for trial in self.trials if trial.status == "TERMINATED"]
-
-    @property
-    def unfinished(self) -> list[Any]:
-        """The trials that neither failed nor reached their end: the user stopped them, or another signal did."""
-        return [trial for trial in self.trials if trial.status not in ("ERROR", "TERMINATED")]
+        return [trial for trial in self.trials if trial.status != "ERROR" and trial not in self.unfinished]
 
     def problems(self) -> list[str]:
         """Returns what is wrong, a line each: trials that failed, ended too soon unasked, or could not be written."""
@@ -88,14 +85,15 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     Ray is started, and left running, unless it runs already; around several experiments put `ray_for`.
     """
 
-    from k24_rllib.experiments.interrupt import Interrupt
+    from k24_rllib.experiments.interrupt import Interrupt, LeaveWhenPaused
 
     options = options or RunOptions()
     requests = _check([experiment], options)
     _make_ready([experiment], options, requests)
     with Interrupt() as interrupt, full_disk_named(experiment.directory):
-        trials = _run_tune(experiment, options, interrupt)
-    return Outcome(trials, interrupt.signal)
+        leave = LeaveWhenPaused(interrupt)
+        trials = _run_tune(experiment, options, interrupt, leave)
+    return Outcome(trials, interrupt.signal, leave.unfinished)
 
 
 def failure(trial: Any) -> str:
@@ -106,9 +104,11 @@ def failure(trial: Any) -> str:
         lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
         if lines:
             break
-    full = full_disks([trial.path, trial.local_path]) if not lines or any(NO_SPACE in line for line in lines) else []
-    reason = ", ".join(full) or (lines[-1] if lines else "no reason given")
-    return f"trial {trial} failed: {reason}; all of it in {log}"
+    if not lines or any(NO_SPACE in line for line in lines):
+        full = full_disks([trial.path, trial.local_path])
+        if full:
+            return f"trial {trial} failed: {', '.join(full)}"
+    return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
 
 
 def _cut_short(trial: Any) -> str:
@@ -228,12 +228,10 @@ def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests:
     )
 
 
-def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:
+def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave: Any) -> list[Any]:
     """Hands the experiment to Tune and returns its trials."""
     from ray import tune
     from ray.tune.stopper import FunctionStopper
-
-    from k24_rllib.experiments.interrupt import LeaveWhenPaused
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see experiments.interrupt
     if options.verbose == 0:
@@ -244,7 +242,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> li
     resume = plan is not None and not plan.restarts
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     searched = _search_settings(experiment, options, interrupt, resume=resume)
-    callbacks = [*searched.pop("callbacks"), LeaveWhenPaused(interrupt)]
+    callbacks = [*searched.pop("callbacks"), leave]
     settings = {
         "name": experiment.name,
         "stop": FunctionStopper(lambda trial_id, result: is_reached(experiment.stop, result)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 import tempfile
@@ -74,9 +75,17 @@ def check_writable(storage_path: str, name: str) -> None:
         raise ConfigError(f"storage_path: {directory} can't be written to ({_reason(error)})") from error
     free = shutil.disk_usage(existing).free
     if free < LEAST_FREE:
-        raise ConfigError(f"storage_path: the disk of {existing} has {_size(free)} free, expected {_size(LEAST_FREE)}")
+        raise ConfigError(
+            f"storage_path: the disk at {_disk(existing)} has {_size(free)} free, expected {_size(LEAST_FREE)}"
+        )
     if free < LITTLE_FREE:
-        print(f"note: the disk of {existing} has {_size(free)} free", flush=True)
+        _tell(f"note: the disk at {_disk(existing)} has {_size(free)} free")
+
+
+@functools.cache
+def _tell(note: str) -> None:
+    """Prints a note, once."""
+    print(note, flush=True)
 
 
 def _check_remote(uri: str) -> None:
@@ -93,16 +102,23 @@ def _check_remote(uri: str) -> None:
 
 
 def full_disks(places: Sequence[str | Path]) -> list[str]:
-    """Returns those of some directories on this machine whose disks are full, with what is free there."""
-    found = []
-    for place in map(Path, places):
+    """Returns the disks of some directories on this machine that are full, with what is free there."""
+    found = {}
+    for place in places:
         try:
-            free = shutil.disk_usage(_nearest_there(place)).free
+            disk = _disk(_nearest_there(Path(place)))
+            free = shutil.disk_usage(disk).free
         except OSError:
             continue
         if free < FULL:
-            found.append(f"the disk of {place} is full ({_size(free)} free)")
-    return found
+            found[disk] = f"the disk at {disk} is full ({_size(free)} free)"
+    return list(found.values())
+
+
+def _disk(path: Path) -> Path:
+    """Returns where the file system that holds a directory is mounted."""
+    path = path.resolve()
+    return next((parent for parent in (path, *path.parents) if parent.is_mount()), path)
 
 
 class FullDiskError(RuntimeError):
