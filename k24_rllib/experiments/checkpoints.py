@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,32 +77,42 @@ def policy_of(checkpoint: Path) -> QMixTorchPolicy:
         ConfigError: for what this version can't read.
     """
     if is_weights_file(checkpoint):
-        from k24_rllib.qmix.weights import config_of, load_weights, read_weights
+        from k24_rllib.qmix.weights import config_of, load_network, read_weights
 
         weights = read_weights(checkpoint)
         policy = config_of(weights).build_policy()
-        load_weights(policy.model, weights)
+        load_network(str(checkpoint), weights.tensors, policy.model)
         return policy
     config = _acting_config(checkpoint)
     config.num_gpus = 0
     return _of_this_version(checkpoint, lambda: _with_state(config.build_policy(), checkpoint))
 
 
-def check_network(checkpoint: Path, configs: Sequence[QMixConfig]) -> None:
-    """Checks that each of some configurations builds the network that a checkpoint holds; it needs no Ray.
+def check_fits(checkpoint: Path, configs: Sequence[QMixConfig]) -> None:
+    """Checks that a run with each of some configurations can go on from a checkpoint; it needs no Ray.
 
     Raises:
-        ConfigError: naming a layer of another shape, and the setting that makes the difference.
+        ConfigError: naming a layer of another shape, or what else can't be taken over, and the setting that is another.
     """
-    from k24_rllib.qmix.weights import check_same_network
+    from k24_rllib.qmix.weights import load_network
 
-    state, made_by = read_policy_state(checkpoint)["model"], _acting_config(checkpoint)
+    state, made_by = read_policy_state(checkpoint), _acting_config(checkpoint)
     for config in configs:
         config.num_gpus = 0
+        policy = config.build_policy()
         try:
-            check_same_network(str(checkpoint), state, config.build_policy().model)
-        except ConfigError as error:
+            load_network(str(checkpoint), state["model"], policy.model)
+        except (KeyError, ConfigError) as error:
             raise ConfigError(f"{error}{_difference(made_by, config)}") from None
+        try:
+            policy.set_state(copy.deepcopy(state))
+        except ConfigError:
+            raise
+        except Exception as error:  # what another setting makes of it can be anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+            raise ConfigError(
+                f"{checkpoint}: can't be gone on from ({reason}){_difference(made_by, config)}"
+            ) from error
 
 
 def _difference(there: QMixConfig, here: QMixConfig) -> str:

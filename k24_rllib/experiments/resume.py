@@ -13,6 +13,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.experiment import Experiment
 from k24_rllib.experiments.storage import RESULTS_FILE
 from k24_rllib.qmix.checkpoint_files import find_sound, trial_checkpoints
+from k24_rllib.qmix.manifest import DamagedCheckpointError
 
 CONFIG_FILE = "params.json"
 _STATES = ("basic-variant-state-*.json", "search_gen_state-*.json", "searcher-state-*.pkl", "callback-states-*.pkl")
@@ -113,7 +114,7 @@ def _plan_restarts(experiment: Experiment, directory: Path, problem: str) -> Pla
     """Returns how the trials of the newest run in a directory go on without Tune's state."""
     unfinished = [trial for trial in _newest_run(directory) if not _is_done(trial)]
     found = {trial: _newest_sound(trial) for trial in unfinished}
-    sound = [checkpoint for checkpoint in found.values() if checkpoint is not None]
+    sound = [checkpoint for checkpoint, _ in found.values() if checkpoint is not None]
     if not sound:
         return None
     if experiment.tune is not None:
@@ -122,8 +123,8 @@ def _plan_restarts(experiment: Experiment, directory: Path, problem: str) -> Pla
             f"of one trial's checkpoint, as {sound[0]}"
         )
     note = f"note: Tune's state in {directory} {problem}; going on from the checkpoints of {len(sound)} of its trials"
-    restarts = tuple(Restart(_config_of(experiment, trial), checkpoint) for trial, checkpoint in found.items())
-    return Plan(restarts, (note,))
+    restarts = tuple(Restart(_config_of(experiment, trial), checkpoint) for trial, (checkpoint, _) in found.items())
+    return Plan(restarts, (note, *(damage for _, damage in found.values() if damage)))
 
 
 def _newest_run(directory: Path) -> list[Path]:
@@ -150,12 +151,13 @@ def _is_done(trial: Path) -> bool:
         return False
 
 
-def _newest_sound(trial: Path) -> Path | None:
+def _newest_sound(trial: Path) -> tuple[Path | None, str]:
+    """Returns a trial's newest sound checkpoint, and what there is to say of newer ones."""
     checkpoints = trial_checkpoints(trial)
     try:
-        return find_sound(checkpoints[0])[0] if checkpoints else None
-    except ConfigError:
-        return None
+        return find_sound(checkpoints[0]) if checkpoints else (None, "")
+    except DamagedCheckpointError as error:
+        return None, f"note: {trial.name} has no sound checkpoint ({error.what}) and begins anew"
 
 
 def _config_of(experiment: Experiment, trial: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.experiments.checkpoints import check_network, find_checkpoint, read_state
+from k24_rllib.experiments.checkpoints import check_fits, find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
 from k24_rllib.experiments.grid import grid_size
@@ -178,7 +178,7 @@ def _check_restore(experiment: Experiment) -> None:
     made_by = read_state(checkpoint)["config"]["class"]
     if made_by is not ALGORITHMS[experiment.run]:
         raise ConfigError(f"{checkpoint}: is a checkpoint of a {made_by.__name__}, expected one of {experiment.run}")
-    check_network(checkpoint, [build_config(experiment.run, point) for point in experiment.points])
+    check_fits(checkpoint, [build_config(experiment.run, point) for point in experiment.points])
 
 
 def _check_machine(requests: Sequence[Any]) -> None:

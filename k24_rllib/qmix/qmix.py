@@ -43,7 +43,7 @@ from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
 from k24_rllib.qmix.registry import ALGORITHMS
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 from k24_rllib.qmix.sharing import share_again
-from k24_rllib.qmix.weights import WEIGHTS_FILE, config_of, load_weights, read_weights, save_weights
+from k24_rllib.qmix.weights import WEIGHTS_FILE, config_of, load_network, read_weights, save_weights
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
@@ -341,7 +341,7 @@ class QMix(Algorithm):
         Raises:
             ConfigError: for a damaged file, or one of another network.
         """
-        load_weights(self.policy.model, read_weights(path))
+        load_network(str(path), read_weights(path).tensors, self.policy.model)
         self.policy.update_target()
         self.env_runner_group.sync_weights(global_vars=self._global_vars())
 

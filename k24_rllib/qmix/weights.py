@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from k24_rllib.checks import ConfigError
@@ -163,31 +165,25 @@ def config_of(weights: Weights) -> QMixConfig:
     return config
 
 
-def load_weights(model: nn.Module, weights: Weights) -> None:
-    """Gives a network the weights of a file.
-
-    Raises:
-        ConfigError: naming the first tensor that the network has in another shape, or the file hasn't.
-    """
-    check_same_network(str(weights.path), weights.tensors, model)
-    model.load_state_dict(weights.tensors)
-
-
-def check_same_network(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
-    """Checks that a network's state belongs to `model`: the same names, in the same shapes.
+def load_network(where: str, state: Mapping[str, Any], model: nn.Module) -> None:
+    """Gives a network the state of another one.
 
     Args:
         where: What the state is from, for the message.
         state: Arrays or tensors by name.
         model: The network that is to have them.
+
+    Raises:
+        ConfigError: naming the first that the network has in another shape, or only one of both has.
     """
     expected = model.state_dict()
     for name in expected:
-        if name in state and tuple(state[name].shape) != tuple(expected[name].shape):
-            shapes = f"{list(state[name].shape)} there, {list(expected[name].shape)} here"
-            raise ConfigError(f"{where}: is of a network of other shapes ({name}: {shapes})")
-    if state.keys() != expected.keys():
-        name = min(state.keys() ^ expected.keys())
-        raise ConfigError(
-            f"{where}: is of another kind of network ({name} is {'there' if name in state else 'here'} alone)"
-        )
+        there, here = (list(np.shape(its[name])) if name in its else None for its in (state, expected))
+        if there is not None and there != here:
+            raise ConfigError(f"{where}: is of a network of other shapes ({name}: {there} there, {here} here)")
+    try:
+        model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+    except (RuntimeError, TypeError, ValueError) as error:
+        names = sorted(state.keys() ^ expected.keys()) or ["a value"]
+        side = "there" if names[0] in state else "here"
+        raise ConfigError(f"{where}: is of another kind of network ({names[0]} is {side} alone)") from error
