@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
 
 WEIGHTS_SUFFIX = ".safetensors"
-_OPTIONS = ("agent_options", "layer_options", "mixer_options", "agent_id_input", "last_action_input")
+_PARTS: tuple[str, ...] = ("agent", "layer", "mixer", "agent_options", "layer_options", "mixer_options")
+_PARTS += ("agent_id_input", "last_action_input")
 
 
 def find_checkpoint(given: str) -> Path:
@@ -103,26 +104,42 @@ def check_fits(checkpoint: Path, configs: Sequence[QMixConfig]) -> None:
         try:
             load_network(str(checkpoint), state["model"], policy.model)
         except (KeyError, ConfigError) as error:
-            raise ConfigError(f"{error}{_difference(made_by, config)}") from None
+            raise ConfigError(f"{error}{_difference(state['model'], made_by, config)}") from None
         try:
             policy.set_state(copy.deepcopy(state))
         except ConfigError:
             raise
         except Exception as error:  # what another setting makes of it can be anything
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
-            raise ConfigError(
-                f"{checkpoint}: can't be gone on from ({reason}){_difference(made_by, config)}"
-            ) from error
+            raise ConfigError(f"{checkpoint}: can't be gone on from ({reason})") from error
 
 
-def _difference(there: QMixConfig, here: QMixConfig) -> str:
-    """Returns the first setting of a network that two configurations have otherwise, or nothing."""
+def _difference(state: Mapping[str, Any], there: QMixConfig, here: QMixConfig) -> str:
+    """Returns the setting that alone gives the network of `there` another shape than its state has, or nothing."""
     offers = [name for name, setting in there.settings().items() if setting.offers]
-    for key in ("env", "env_config", "agent", "layer", "mixer", *_OPTIONS, "pattern", *offers):
-        theirs, ours = (getattr(config, key, None) for config in (there, here))
-        if theirs != ours:
-            return f": {key}: {theirs!r} there, {ours!r} here"
+    for key in ("env", *_PARTS, *offers):
+        ours, theirs = getattr(here, key, None), getattr(there, key, None)
+        if ours != theirs and not _builds(state, there, {key: ours}):
+            return f"; {key}: {theirs!r} there, {ours!r} here"
+    for key in sorted({*there.env_config, *here.env_config}):
+        ours, theirs = here.env_config.get(key), there.env_config.get(key)
+        if ours != theirs and not _builds(state, there, {"env_config": {**there.env_config, key: ours}}):
+            return f"; env_config.{key}: {theirs!r} there, {ours!r} here"
     return ""
+
+
+def _builds(state: Mapping[str, Any], config: QMixConfig, change: Mapping[str, Any]) -> bool:
+    """Returns whether a configuration still builds the network of a state when some settings are changed."""
+    from k24_rllib.qmix.weights import load_network
+
+    changed = config.copy(copy_frozen=False)
+    for key, value in change.items():
+        setattr(changed, key, value)
+    try:
+        load_network("", state, changed.build_policy().model)
+    except Exception:  # settings that don't go together raise whatever they like
+        return False
+    return True
 
 
 def load_for_evaluation(checkpoint: Path) -> QMix:

@@ -45,8 +45,10 @@ def check_storage(given: object, default: str) -> str:
         return path
     local = Path(rest if separator else path).expanduser().absolute()
     try:
+        if "\0" in path:
+            raise ValueError("it has a zero byte")
         existing = _nearest_there(local)
-    except (OSError, ValueError) as error:  # a name that is too long, a zero byte
+    except (OSError, ValueError) as error:  # a name that is too long
         raise ConfigError(f"storage_path: {_short(path)} can't be made ({_reason(error)})") from error
     if not existing.is_dir():
         raise ConfigError(f"storage_path: {local} can't be made, because {existing} is a file")
