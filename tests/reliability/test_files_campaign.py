@@ -103,19 +103,17 @@ def test_every_flip_and_cut_of_weights_is_refused(trial: Path, tmp_path: Path, c
     rng = random.Random(2)
     whole = trial / "checkpoint_000001" / "weights.safetensors"
     policy_of(whole)
+    refused: list[str] = []
     for _ in range(DAMAGES):
         (tmp_path / "w").mkdir()
         shutil.copy(whole, tmp_path / "w" / whole.name)
         done = damage(tmp_path / "w", rng)
-        try:
+        with pytest.raises(ConfigError, match=r"weights\.safetensors: is (damaged|no file of weights)"):
             read_weights(tmp_path / "w" / whole.name)
-        except ConfigError as error:
-            assert re.search(r"weights\.safetensors: is (damaged|no file of weights)", str(error)), done
-        else:
-            pytest.fail(f"{done}: was read")
+        refused.append(done)
         shutil.rmtree(tmp_path / "w")
     with capsys.disabled():
-        print(f"\n{DAMAGES} of {DAMAGES} damages of weights refused")
+        print(f"\n{len(refused)} of {DAMAGES} damages of weights refused, {len(set(refused))} different ones")
 
 
 @pytest.fixture
