@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -11,16 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.qmix.manifest import (
     HAS_MANIFEST,
     INFO_FILE,
     MANIFEST_FILE,
     DamagedCheckpointError,
+    files_of,
+    read_manifest,
     replace_file,
     verify,
 )
 
 STATE_FILE = "algorithm_state.pkl"
+_HERE, _EXCHANGE = -100, 2  # fcntl.h: AT_FDCWD, linux/fs.h: RENAME_EXCHANGE
 _TUNES_NAME = re.compile(r"checkpoint_(\d+)$")
 
 
@@ -28,21 +33,42 @@ _TUNES_NAME = re.compile(r"checkpoint_(\d+)$")
 def written_whole(directory: Path) -> Iterator[Path]:
     """Gives a new directory to write a checkpoint into, and puts it in its place once it is complete.
 
-    Where there is no `directory` yet, it appears by one renaming. Where there is one, its files are replaced, one by
-    one and the manifest last, and others in it stay; interrupted in between, they don't fit the manifest, which shows.
+    Where there is no `directory` yet, it appears by one renaming; where there is one with a checkpoint and nothing else,
+    both change places. Where there are other files, or the system can't do that, files are replaced one by one, the
+    manifest last: interrupted in between, they don't fit the manifest, which shows.
     """
-    fresh = not directory.exists()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = (directory.parent if fresh else directory) / f".unfinished-{uuid.uuid4().hex[:8]}"
+    directory = directory.resolve()
+    apart = not directory.exists() or _is_a_checkpoint_alone(directory)
+    place = directory.parent if apart else directory
+    place.mkdir(parents=True, exist_ok=True)
+    draft = place / f".unfinished-{uuid.uuid4().hex[:8]}"
     draft.mkdir()
     try:
         yield draft
-        if fresh:
+        if not directory.exists():
             draft.rename(directory)
-        else:
+        elif not (apart and _exchange(draft, directory)):
             _move_into(draft, directory)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_a_checkpoint_alone(directory: Path) -> bool:
+    """Returns whether a directory holds a checkpoint's files and no others, and can be renamed."""
+    try:
+        manifest = read_manifest(directory)
+    except ConfigError:
+        return False
+    return manifest is not None and not directory.is_mount() and files_of(directory) == sorted(manifest["files"])
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two directories change places at once; returns whether this system can (Linux, and most of its disks)."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    one.chmod(other.stat().st_mode)
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def _move_into(draft: Path, directory: Path) -> None:

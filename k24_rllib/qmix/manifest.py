@@ -64,7 +64,7 @@ def write_manifest(checkpoint: Path, **about: Any) -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "files": {name: _measure(checkpoint / name) for name in _files(checkpoint)},
+        "files": {name: _measure(checkpoint / name) for name in files_of(checkpoint)},
     }
     replace_file(checkpoint / MANIFEST_FILE, _render(content))
 
@@ -169,7 +169,7 @@ def _check_never_had_one(checkpoint: Path) -> None:
         raise DamagedCheckpointError(checkpoint, f"is incomplete: {MANIFEST_FILE} is missing")
 
 
-def _files(checkpoint: Path) -> list[str]:
+def files_of(checkpoint: Path) -> list[str]:
     """Returns the paths of a checkpoint's files in its directory, sorted, without the manifest."""
     inside = (file.relative_to(checkpoint).as_posix() for file in checkpoint.rglob("*") if file.is_file())
     return sorted(name for name in inside if name != MANIFEST_FILE)

@@ -60,9 +60,30 @@ def test_what_is_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["a", "manifest.json", "notes.txt", "two"]
 
 
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_checkpoint_alone_changes_places_with_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    place = tmp_path / "best"
+    if not can_exchange:
+        monkeypatch.setattr("k24_rllib.qmix.checkpoint_files._exchange", lambda one, other: False)
+    save(place, "first")
+    place.chmod(0o750)
+    (tmp_path / "link").symlink_to(place)
+    with pytest.raises(Killed):
+        save(place, "second", killed=True)
+    assert (place / "two").read_text() == "first"
+    save(tmp_path / "link", "second")
+    assert verify(place)
+    assert (place / "two").read_text() == "second"
+    assert place.stat().st_mode & 0o777 == 0o750
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "link"]
+
+
 def test_files_that_are_replaced_by_half_do_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "best"
     save(place, "first")
+    (place / "notes.txt").write_text("which keeps both from changing places")
     replaced: list[str] = []
 
     def stop_at_the_second(source: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import yaml
 from k24_rllib import K24QMixConfig, QMix
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, policy_of
+from k24_rllib.qmix.manifest import DamagedCheckpointError, verify
 from k24_rllib.qmix.weights import read_weights
 from tests.checkpoint_damage import damage, files_of
 
@@ -114,6 +116,51 @@ def test_every_flip_and_cut_of_weights_is_refused(trial: Path, tmp_path: Path, c
         shutil.rmtree(tmp_path / "w")
     with capsys.disabled():
         print(f"\n{len(refused)} of {DAMAGES} damages of weights refused, {len(set(refused))} different ones")
+
+
+SAVING = """
+import itertools, sys
+from pathlib import Path
+from k24_rllib.qmix.checkpoint_files import written_whole
+from k24_rllib.qmix.manifest import write_manifest
+
+place = Path(sys.argv[1])
+for number in itertools.count():
+    for target in (place / f"checkpoint_{number:06}", place / "best"):
+        with written_whole(target) as draft:
+            for name in ("algorithm_state.pkl", "policy_state.pkl", "weights.safetensors"):
+                (draft / name).write_bytes(number.to_bytes(4, "little") * 100_000)
+            write_manifest(draft, number=number)
+    if number == 2:
+        print("ready", flush=True)
+"""
+
+
+def test_a_save_that_is_killed_leaves_nothing_by_half(tmp_path: Path, capsys: Capture) -> None:
+    """SIGKILL while checkpoints are written, to new places and over and over to one."""
+    rng, whole, told = random.Random(3), 0, 0
+    for kill in range(10):
+        place = tmp_path / str(kill)
+        place.mkdir()
+        process = subprocess.Popen([sys.executable, "-c", SAVING, str(place)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(rng.random())
+        process.kill()
+        process.wait()
+        for checkpoint in place.glob("checkpoint_*"):
+            assert verify(checkpoint) is not None
+            whole += 1
+        try:
+            manifest = verify(place / "best")
+        except DamagedCheckpointError:
+            told += 1
+            continue
+        assert manifest is not None
+        for file in ("algorithm_state.pkl", "policy_state.pkl", "weights.safetensors"):
+            assert (place / "best" / file).read_bytes()[:4] == manifest["number"].to_bytes(4, "little")
+    with capsys.disabled():
+        print(f"\n10 kills: {whole} new checkpoints, all whole; of those written over {10 - told} whole, {told} told")
 
 
 @pytest.fixture
