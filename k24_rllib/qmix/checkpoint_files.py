@@ -33,8 +33,8 @@ _TUNES_NAME = re.compile(r"checkpoint_(\d+)$")
 def written_whole(directory: Path) -> Iterator[Path]:
     """Gives a new directory to write a checkpoint into, and puts it in its place once it is complete.
 
-    Where there is no `directory` yet, it appears by one renaming; where there is one with a checkpoint and nothing else,
-    both change places. Where there are other files, or the system can't do that, files are replaced one by one, the
+    Where there is no `directory` yet, it appears by one renaming; where there is one with a checkpoint alone, both change
+    places. Where there are other files, or the system can't do that, files are replaced one by one, the
     manifest last: interrupted in between, they don't fit the manifest, which shows.
     """
     directory = directory.resolve()
