@@ -33,9 +33,9 @@ _TUNES_NAME = re.compile(r"checkpoint_(\d+)$")
 def written_whole(directory: Path) -> Iterator[Path]:
     """Gives a new directory to write a checkpoint into, and puts it in its place once it is complete.
 
-    Where there is no `directory` yet, it appears by one renaming; where there is one with a checkpoint alone, both change
-    places. Where there are other files, or the system can't do that, files are replaced one by one, the
-    manifest last: interrupted in between, they don't fit the manifest, which shows.
+    Where there is no `directory` yet, it appears by one renaming; one with a checkpoint alone changes places with it.
+    Where there are other files, or the system can't do that, files are replaced one by one, the manifest last:
+    interrupted in between, they don't fit the manifest, which shows.
     """
     directory = directory.resolve()
     apart = not directory.exists() or _is_a_checkpoint_alone(directory)
