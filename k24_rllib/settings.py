@@ -150,6 +150,11 @@ class Declared:
         return found
 
     @classmethod
+    def todays(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a file or checkpoint holds under today's names; a class that has renamed settings says which."""
+        return dict(settings)
+
+    @classmethod
     def declared(cls, name: str, default: Any) -> Any:
         """Returns a base's setting with another default, for a subclass that declares it so."""
         return replace(cls.settings()[name], default=default)

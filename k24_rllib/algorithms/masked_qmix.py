@@ -16,13 +16,13 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
 
+from k24_rllib.algorithms.masked_settings import MaskedSettings
 from k24_rllib.callbacks import RunRecord
 from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
 from k24_rllib.monitoring import Figure
 from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
 from k24_rllib.qmix.figures import LEARNER
-from k24_rllib.settings import number, whole
 from k24_rllib.sparsity import AdaptiveDiversityCoefficient, MaskedLayer
 
 logger = logging.getLogger(__name__)
@@ -56,34 +56,8 @@ def run_length(total_env_steps: int | None) -> int:
     return int(total_env_steps or DEFAULT_TOTAL_ENV_STEPS)
 
 
-class MaskedQMixConfig(QMixConfig):
+class MaskedQMixConfig(MaskedSettings, QMixConfig):
     """The settings that every algorithm with learned masks has."""
-
-    total_env_steps: int | None = whole(
-        None,
-        "Environment steps of the whole run, against which progress (0 to 1) is measured. The command line takes it "
-        "from the file's stop; otherwise give it, or 1,000,000 is assumed and said.",
-        low=1,
-        optional=True,
-    )
-    div_coef: float = number(
-        0.1,
-        "Weight of the diversity loss relative to the TD loss (adaptive: their ratio is held there). More pulls the "
-        "agents' masks apart harder; 0 switches it off.",
-        low=0.0,
-    )
-    div_window: int = whole(100, "Updates over which that ratio is averaged; longer is smoother.", low=1)
-    reset_interval: int | None = whole(
-        None,
-        "Environment steps between resets of masks; null or 0 for none. Fewer explore longer, and disturb more.",
-        optional=True,
-    )
-    reset_fraction: float = number(
-        0.1,
-        "Share of what a reset may redraw that it redraws. More explores more, and forgets more.",
-        low=0.0,
-        high=1.0,
-    )
 
     @property
     def run_length(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit code; see `exit_code`."""
     words = list(sys.argv[1:] if argv is None else argv)
     program = "k24" if argv is None and Path(sys.argv[0]).stem == "k24" else "rllib"
-    return exit_code(lambda: _dispatch(program, words), words)
+    try:
+        return exit_code(lambda: _dispatch(program, words), words)
+    finally:
+        if argv is None:  # Python is about to leave, and need not look through RLlib and PyTorch for garbage once more
+            gc.freeze()
 
 
 def _dispatch(program: str, words: Sequence[str]) -> int:

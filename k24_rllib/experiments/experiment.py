@@ -123,6 +123,7 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
         where = f"{path}: " if len(specs) == 1 else f"{path}: {name}: "
         try:
             experiment = _build(name, spec, overrides)
+            _check_declared(experiment)
             for point in experiment.points:
                 build_config(experiment.run, point)
         except ConfigError as error:
@@ -132,6 +133,18 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
     for experiment in experiments:
         _check_score(path, experiment)
     return experiments
+
+
+def _check_declared(experiment: Experiment) -> None:
+    """Checks values by the declarations of their settings: most mistakes are found before RLlib is imported."""
+    from k24_rllib import ALGORITHMS
+
+    settings_class = ALGORITHMS.settings_class(experiment.run)
+    declared = settings_class.settings()
+    for point in experiment.points:
+        for key, value in settings_class.todays(point).items():
+            if key in declared:
+                declared[key].refuse(key, value)
 
 
 def build_config(run: str, settings: Mapping[str, Any]) -> QMixConfig:
@@ -219,7 +232,7 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         time_budget_s=_check_time_budget(spec.get("time_budget_s")),
         loggers=check_loggers(spec.get("loggers")),
     )
-    run = check_algorithm(spec.get("run"))  # last, as it imports RLlib, which takes seconds
+    run = check_algorithm(spec.get("run"))
     _share_total_steps(run, config, stop)
     check_space(run, config)
     tune = read_tune_section(_wanted_section(spec, config, overrides), run, config, stop)
@@ -289,7 +302,7 @@ def _share_total_steps(run: str, config: dict[str, Any], stop: dict[str, float])
     """Gives schedules the length of the run: the file says it once, as `stop` or as `total_env_steps`."""
     from k24_rllib import ALGORITHMS
 
-    if not hasattr(ALGORITHMS[run](), "total_env_steps"):
+    if "total_env_steps" not in ALGORITHMS.settings_class(run).settings():
         return
     total = config.get("total_env_steps")
     if total is None and ENV_STEPS in stop:
