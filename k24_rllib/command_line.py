@@ -17,6 +17,10 @@ from typing import Any, NoReturn
 from k24_rllib.checks import ConfigError, nearest
 from k24_rllib.reporting import print_error
 
+LONGEST_LINE = 280
+"""Characters of an error, beside the program's name."""
+_LEFT_OUT = " [...] "
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports errors as one line, like the rest of the program."""
@@ -96,5 +100,14 @@ def _report(error: BaseException, message: str, words: Sequence[str], code: int)
     """Prints one line for `error`, after its traceback if the user asked for that, and returns `code`."""
     if any(re.fullmatch("-v{2,}", word) for word in words) or sum(word in ("-v", "--verbose") for word in words) > 1:
         traceback.print_exception(error)
-    print_error(" ".join(message.split()))
+    print_error(shortened(message))
     return code
+
+
+def shortened(message: str) -> str:
+    """Returns a message on one line of fewer than 300 characters: what it names and what it expected stay."""
+    line = " ".join(message.split())
+    if len(line) <= LONGEST_LINE:
+        return line
+    half = (LONGEST_LINE - len(_LEFT_OUT)) // 2
+    return f"{line[:half]}{_LEFT_OUT}{line[-half:]}"

@@ -44,6 +44,7 @@ class K24Settings(MaskedSettings):
         10,
         "Noises that rao_blackwell averages; more is less noisy and slower.",
         low=1,
+        high=1_000,
         offers={"layer": "rao_blackwell_samples"},
     )
     ema_momentum: float = number(

@@ -22,7 +22,9 @@ class MaskedSettings(QMixSettings):
         "agents' masks apart harder; 0 switches it off.",
         low=0.0,
     )
-    div_window: int = whole(100, "Updates over which that ratio is averaged; longer is smoother.", low=1)
+    div_window: int = whole(
+        100, "Updates over which that ratio is averaged; longer is smoother.", low=1, high=1_000_000
+    )
     reset_interval: int | None = whole(
         None,
         "Environment steps between resets of masks; null or 0 for none. Fewer explore longer, and disturb more.",

@@ -18,7 +18,7 @@ from k24_rllib.experiments.cluster import find_cluster
 from k24_rllib.experiments.evaluate import evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.experiments.ray_session import LOOPBACK, check_dashboard_host, quiet_ray
-from k24_rllib.experiments.run import RunOptions, check_resume, failure, ray_for, run_experiment
+from k24_rllib.experiments.run import RunOptions, check_experiments, check_resume, failure, ray_for, run_experiment
 from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, result_value
 from k24_rllib.reporting import duration, print_error
 
@@ -58,6 +58,7 @@ def make_parser(program: str) -> Parser:
     parser.add_argument("positional", nargs="?", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("-f", "--file", metavar="FILE", help="the YAML file")
     _add_changes(parser)
+    parser.add_argument("--check", action="store_true", help="only check everything that can be checked, and leave")
     start = parser.add_argument_group("where to start from")
     start.add_argument(
         "--restore", metavar="CHECKPOINT", help="start every trial from this checkpoint, counting its steps as done"
@@ -128,6 +129,10 @@ def run(program: str, words: Sequence[str]) -> int:
     experiments = read_experiments(arguments.file, overrides)
     if options.resume:
         check_resume(experiments)
+    if arguments.check:
+        check_experiments(experiments, options)
+        print(f"{arguments.file}: settings are fine ({', '.join(experiment.name for experiment in experiments)})")
+        return 0
     with ray_for(experiments, options):
         for experiment in experiments:
             code = _train(experiment, options, program, arguments)

@@ -36,6 +36,10 @@ class TeamStep:
         return self.terminated | self.truncated
 
 
+MOST_STEPS = 1_000_000
+"""Of an episode: all of them are kept, whole."""
+
+
 class TeamEnv(ABC):
     """Copies of a cooperative environment with discrete actions, stepped in lockstep, one whole episode at a time.
 

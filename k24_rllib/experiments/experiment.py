@@ -50,6 +50,9 @@ _OLD_CHECKPOINT_KEYS = {
     "keep_checkpoints_num": "num_to_keep",
 }
 
+MOST_TRIALS = 1_000_000
+"""More than anybody waits for, of `num_samples` and of failures."""
+
 _RLLIB_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
 """What RLlib's own checks raise."""
 
@@ -123,7 +126,7 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
         where = f"{path}: " if len(specs) == 1 else f"{path}: {name}: "
         try:
             experiment = _build(name, spec, overrides)
-            _check_declared(experiment)
+            _check_without_rllib(experiment)
             for point in experiment.points:
                 build_config(experiment.run, point)
         except ConfigError as error:
@@ -135,16 +138,21 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
     return experiments
 
 
-def _check_declared(experiment: Experiment) -> None:
-    """Checks values by the declarations of their settings: most mistakes are found before RLlib is imported."""
+def _check_without_rllib(experiment: Experiment) -> None:
+    """Checks keys, and values one by one: most mistakes are found before RLlib is imported, which takes seconds."""
     from k24_rllib import ALGORITHMS
+    from k24_rllib.qmix.rllib_keys import ACTING
+    from k24_rllib.qmix.settings import check_names
 
     settings_class = ALGORITHMS.settings_class(experiment.run)
     declared = settings_class.settings()
     for point in experiment.points:
+        check_names(experiment.run, settings_class, point)
         for key, value in settings_class.todays(point).items():
             if key in declared:
                 declared[key].refuse(key, value)
+            elif key in ACTING:
+                ACTING[key](key, value)
 
 
 def build_config(run: str, settings: Mapping[str, Any]) -> QMixConfig:
@@ -353,14 +361,14 @@ def _check_storage(path: object) -> str:
 
 
 def _check_time_budget(value: object) -> float | None:
-    return None if value is None else check_number("time_budget_s", value, above=0)
+    return None if value is None else check_number("time_budget_s", value, above=0, high=1e9)
 
 
 def _first_count(key: str, *values: object, default: int, low: int) -> int:
     """Returns the first value that was given, checked, or the default."""
     for value in values:
         if value is not None:
-            return int(check_number(key, value, low=low, integer=True))
+            return int(check_number(key, value, low=low, high=MOST_TRIALS, integer=True))
     return default
 
 
@@ -412,4 +420,10 @@ def _try_environment(name: str, options: Mapping[str, Any]) -> None:
 def _try_network(config: QMixConfig) -> None:
     """Builds the policy of a configuration, on the CPU, and runs its network for two steps."""
     config.num_gpus = 0
-    config.build_policy().model.check_shapes()
+    try:
+        config.build_policy().model.check_shapes()
+    except ConfigError:
+        raise
+    except (MemoryError, RuntimeError) as error:  # PyTorch says either where memory is short
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"config: its networks can't be built ({type(error).__name__}: {reason})") from error

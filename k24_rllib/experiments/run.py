@@ -16,6 +16,7 @@ from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
 from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
+from k24_rllib.experiments.memory import check_memory
 from k24_rllib.experiments.objective import OBJECTIVE
 from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
 from k24_rllib.experiments.space import as_tune
@@ -75,7 +76,7 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     from k24_rllib.experiments.interrupt import Interrupt
 
     options = options or RunOptions()
-    requests = _check([experiment], options)
+    requests = check_experiments([experiment], options)
     _make_ready([experiment], options, requests)
     with Interrupt() as interrupt:
         trials = _run_tune(experiment, options, interrupt)
@@ -100,7 +101,7 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     """
     import ray
 
-    requests = _check(experiments, options)
+    requests = check_experiments(experiments, options)
     ours = not ray.is_initialized()
     try:
         _make_ready(experiments, options, requests)
@@ -110,7 +111,7 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
             ray.shutdown()
 
 
-def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
+def check_experiments(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
     """Checks what only this machine can tell about the experiments, and returns what each of their trials asks for.
 
     Returns:
@@ -120,13 +121,11 @@ def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
 
     for experiment in experiments:
         _check_restore(experiment)
-    requests = [
-        config.algo_class.default_resource_request(config)
-        for experiment in experiments
-        for config in (build_config(experiment.run, point) for point in experiment.points)
-    ]
+    configs = [build_config(experiment.run, point) for experiment in experiments for point in experiment.points]
+    requests = [config.algo_class.default_resource_request(config) for config in configs]
     if options.cluster is None and not ray.is_initialized():
         _check_machine(requests)
+        check_memory(configs)
     return requests
 
 

@@ -11,12 +11,13 @@ from ray.rllib.callbacks.utils import _make_multi_callbacks as combine_callbacks
 from ray.rllib.models import ModelCatalog
 from ray.tune.registry import RLLIB_MODEL, _global_registry
 
-from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
+from k24_rllib.checks import ConfigError, check_choice, nearest
 from k24_rllib.envs import team_env_factory
 from k24_rllib.models import AGENTS, MIXERS, MODEL_NAME
-from k24_rllib.qmix.registry import ALGORITHMS, algorithm_of
+from k24_rllib.qmix.registry import algorithm_of
+from k24_rllib.qmix.rllib_keys import ACTING, PLACEMENTS, check_rllib_key
 from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv
-from k24_rllib.qmix.settings import OLD_SWITCHES, REPLAY_KEYS, QMixSettings
+from k24_rllib.qmix.settings import OLD_SWITCHES, REPLAY_KEYS, QMixSettings, check_names
 from k24_rllib.registry import Part
 from k24_rllib.settings import fluent
 from k24_rllib.sparsity import LAYERS
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 _ALIASES = {"callbacks": "callbacks_class", "multiagent": "policies"}
 """Keys of RLlib's YAML files whose attribute has another name."""
-
-PLACEMENTS = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
-"""How Ray places a trial's processes on the nodes of a cluster."""
 
 
 class QMixConfig(QMixSettings, AlgorithmConfig):
@@ -133,17 +131,7 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
         Raises:
             ConfigError: naming an unknown key, and the nearest known one or the algorithms that have it.
         """
-        known = self.known_keys()
-        for key, value in settings.items():
-            if key in known:
-                continue
-            elsewhere = [name for name in ALGORITHMS if key in ALGORITHMS.settings_class(name).settings()]
-            if elsewhere:
-                expected = " or ".join(f"run: {name}" for name in elsewhere)
-                raise ConfigError(
-                    f"unknown config key {key!r} of {self.algo_name}: got {value!r}, expected it with {expected}"
-                )
-            raise ConfigError(f"unknown config key {key!r} of {self.algo_name}{nearest(key, known)}")
+        check_names(self.algo_name, type(self), settings)
 
     @property
     def algo_name(self) -> str:
@@ -156,22 +144,29 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
         return known | set(_ALIASES) | set(OLD_SWITCHES) | {"framework", "env"}
 
     def _check_value(self, key: str, value: Any) -> None:
-        """Checks a value by its declaration or, of RLlib's own keys, against the type of the default."""
+        """Checks a value by its declaration; one of RLlib's that has no effect here may be its default."""
         setting = self.settings().get(key)
         if setting is not None:
             setting.refuse(key, value)
+        elif key == "model":
+            self._check_model_keys(value)
+        elif key in ACTING or _unlike(getattr(self, _ALIASES.get(key, key), None), value):
+            check_rllib_key(key, value, self.algo_name)
+
+    def _check_model_keys(self, model: Any) -> None:
+        """Checks that RLlib's settings of models act: on a model of the user's own, not on the team's."""
+        ACTING["model"]("model", model)
+        if model.get("custom_model") not in (None, MODEL_NAME):
             return
-        default = getattr(self, _ALIASES.get(key, key), None)
-        if value is None or default is None:
-            return
-        if isinstance(default, bool):
-            check_bool(key, value)
-        elif isinstance(default, int) and key not in _AUTO_KEYS:
-            check_number(key, value, integer=True)
-        elif isinstance(default, float):
-            check_number(key, value)
-        elif isinstance(default, dict) and not isinstance(value, Mapping):
-            raise ConfigError(f"{key}: got {value!r}, expected a mapping")
+        for key, value in model.items():
+            if key in ("custom_model", "custom_model_config") or (
+                key in self.model and not _unlike(self.model[key], value)
+            ):
+                continue
+            raise ConfigError(
+                f"model: {key}: got {value!r}, which has no effect on {self.algo_name}, expected hidden_dim, agent and "
+                "agent_options beside model, which say what its network is"
+            )
 
     # --- building
 
@@ -245,6 +240,8 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
         if isinstance(self.evaluation_config, Mapping):
             try:
                 self.check_keys(self.evaluation_config)
+                for key, value in self.todays(self.evaluation_config).items():
+                    self._check_value(key, value)
             except ConfigError as error:
                 raise ConfigError(f"evaluation_config: {error}") from None
         check_choice("evaluation_duration_unit", self.evaluation_duration_unit, ("episodes",))
@@ -264,8 +261,12 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
         self.callbacks_class = with_method_callbacks(self.callbacks_class, self.method_callbacks)
 
 
-_AUTO_KEYS = frozenset({"num_gpus"})
-"""RLlib's keys whose default is a whole number but which take more: a share of a GPU."""
+def _unlike(one: Any, other: Any) -> bool:
+    """Returns whether two values differ, where they can be compared at all."""
+    try:
+        return bool(one != other)
+    except (ValueError, TypeError):  # arrays, and what has a comparison of its own
+        return True
 
 
 def _given(settings: Mapping[str, Any], key: str) -> dict[str, Any]:

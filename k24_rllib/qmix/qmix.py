@@ -75,6 +75,13 @@ class QMix(Algorithm):
         self._tune_trial: str | None = None if self._trial is None else self._trial.trial_id  # until it has told
         super().__init__(config, *args, **kwargs)
 
+    def __repr__(self) -> str:
+        """Returns the algorithm's name, and RLlib's own words once there is a configuration.
+
+        RLlib's fail without one; Ray asks for them while it reports an error of the constructor, and then loses it.
+        """
+        return super().__repr__() if isinstance(self.config, QMixConfig) else type(self).__name__
+
     @classmethod
     def get_default_config(cls) -> QMixConfig:
         """Returns the configuration with every default."""

@@ -6,6 +6,7 @@ refused here, without RLlib; a test holds the two lists to the installed RLlib.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -44,10 +45,10 @@ def _keys_and_values(key: str, value: Any) -> None:
 
 
 def _callback_class(key: str, value: Any) -> None:
-    """Refuses what a file can write: a class, or several, is made in Python."""
+    """Takes classes, from Python, and the place of one, from a file."""
     for one in value if isinstance(value, list | tuple) else [value]:
-        if not isinstance(one, type) and not callable(one):
-            raise ConfigError(f"{key}: got {one!r}, expected a class of callbacks (from Python)")
+        if not callable(one) and not (isinstance(one, str) and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", one)):
+            raise ConfigError(f"{key}: got {one!r}, expected a class of callbacks, as my_module.MyCallbacks")
 
 
 def _anything(key: str, value: Any) -> None:
@@ -74,9 +75,7 @@ ACTING: dict[str, Check] = {
     "evaluation_auto_duration_max_env_steps_per_sample": _count,
     "evaluation_auto_duration_min_env_steps_per_sample": _count,
     "custom_eval_function": _anything,
-    "metrics_num_episodes_for_smoothing": lambda key, value: check_number(
-        key, value, low=1, high=10**6, integer=True
-    ),
+    "metrics_num_episodes_for_smoothing": lambda key, value: check_number(key, value, low=1, high=10**6, integer=True),
     "keep_per_episode_custom_metrics": check_bool,
     "min_time_s_per_iteration": _optional(_seconds),
     "min_train_timesteps_per_iteration": _count,
@@ -355,15 +354,16 @@ def todays_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns settings with today's names for those that mean the same.
 
     Raises:
-        ConfigError: where a setting is given by its old name and by today's.
+        ConfigError: where a setting has one value by its old name and another by today's.
     """
-    todays = {key: value for key, value in settings.items() if key not in RENAMED}
-    for old, key in RENAMED.items():
-        if old not in settings:
-            continue
-        if key in todays:
-            raise ConfigError(f"{old}: got {settings[old]!r} beside {key}, expected one of them: {old} is its old name")
-        todays[key] = settings[old]
+    given = dict(settings.items())  # a configuration of RLlib's has items too, and answers to old names by an error
+    todays = {key: value for key, value in given.items() if key not in RENAMED}
+    for old in given.keys() & RENAMED.keys():
+        key, value = RENAMED[old], given[old]
+        if key not in todays:
+            todays[key] = value
+        elif value not in (None, todays[key]):
+            raise ConfigError(f"{old}: got {value!r} beside {key}, expected one of them: {old} is its old name")
     return todays
 
 

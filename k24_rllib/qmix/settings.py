@@ -9,6 +9,8 @@ from typing import Any
 from k24_rllib.checks import ConfigError, check_bool, check_number
 from k24_rllib.models import AGENTS, MIXERS
 from k24_rllib.qmix.process import MATMUL_PRECISIONS
+from k24_rllib.qmix.registry import ALGORITHMS
+from k24_rllib.qmix.rllib_keys import MOST_WORKERS, RENAMED, is_rllib_key, todays_names, unknown_key
 from k24_rllib.registry import Registry, check_mapping
 from k24_rllib.settings import Declared, checked, choice, flag, number, whole
 from k24_rllib.sparsity import LAYERS
@@ -90,12 +92,15 @@ class QMixSettings(Declared):
         10.0, "Largest norm of all gradients together; lower tames outliers, and slows.", above=0.0, optional=True
     )
     adam_epsilon: float = number(1e-8, "Adam's epsilon; larger dampens parameters of small gradients.", above=0.0)
-    train_batch_size: int = whole(32, "Episodes in a learner batch; more is less noisy and slower.", low=1)
+    train_batch_size: int = whole(
+        32, "Episodes in a learner batch; more is less noisy and slower.", low=1, high=1_000_000
+    )
     updates_per_episode: float = number(
         0.4,
         "Gradient updates per episode sampled. More learns more from each episode and takes longer; fractions are "
         "carried over.",
         above=0.0,
+        high=10_000.0,
     )
     learning_starts_episodes: int = whole(32, "Episodes sampled before the first update (at least a batch).")
     target_update_tau: float | None = number(
@@ -120,7 +125,9 @@ class QMixSettings(Declared):
 
     # --- replay
 
-    buffer_episodes: int = whole(5_000, "Episodes kept for replay. More is more varied and older.", low=1)
+    buffer_episodes: int = whole(
+        5_000, "Episodes kept for replay. More is more varied and older.", low=1, high=100_000_000
+    )
     store_buffer_in_checkpoints: bool = flag(
         False,
         "Whether a checkpoint holds the replay buffer: a resumed run then continues where it stopped instead of "
@@ -190,15 +197,22 @@ class QMixSettings(Declared):
         "Width of the agents' layers; wider represents more and costs quadratically more.",
         low=1,
         offers={"agent": "hidden_dim"},
+        high=8_192,
     )
     agent_id_input: bool = flag(
         True, "Whether agents see a one-hot id, which lets a shared network treat them differently."
     )
     last_action_input: bool = flag(False, "Whether agents see their previous action.")
     mixing_embed_dim: int = whole(
-        32, "Width of QMIX's mixing layer; wider mixes more finely.", low=1, offers={"mixer": "embed_dim"}
+        32,
+        "Width of QMIX's mixing layer; wider mixes more finely.",
+        low=1,
+        offers={"mixer": "embed_dim"},
+        high=8_192,
     )
-    hypernet_dim: int = whole(64, "Hidden width of QMIX's hypernetworks.", low=1, offers={"mixer": "hypernet_dim"})
+    hypernet_dim: int = whole(
+        64, "Hidden width of QMIX's hypernetworks.", low=1, offers={"mixer": "hypernet_dim"}, high=8_192
+    )
     mixer_init_scale: float = number(
         0.1,
         "Factor on the initial weights of the hypernetworks' last layers. Below 1 the joint value starts nearly flat "
@@ -209,15 +223,19 @@ class QMixSettings(Declared):
 
     # --- workers and the machine
 
-    num_env_runners: int = whole(0, "Remote rollout workers; 0 plays in the learner's process.")
+    num_env_runners: int = whole(0, "Remote rollout workers; 0 plays in the learner's process.", high=MOST_WORKERS)
     num_envs_per_env_runner: int = whole(
-        64, "Environment copies that a worker steps in lockstep, and episodes of its round; more is faster.", low=1
+        64,
+        "Environment copies that a worker steps in lockstep, and episodes of its round; more is faster.",
+        low=1,
+        high=100_000,
     )
     rollouts_ahead: int = whole(
         0,
         "Rounds of rollouts that remote workers play while the learner updates. 0 waits for each other in turn. 1 uses "
         "both at once; episodes are then played with weights one round of updates older, no more and no less. Both "
         "repeat a run exactly from its seed.",
+        high=100,
     )
     min_sample_timesteps_per_iteration: int | None = whole(
         4_000, "Environment steps of an iteration, at least; a result comes after each.", optional=True
@@ -225,14 +243,21 @@ class QMixSettings(Declared):
     evaluation_interval: int | None = whole(
         None, "Iterations between greedy evaluations; null for none.", optional=True
     )
-    evaluation_duration: int | str = whole(100, "Episodes of a greedy evaluation.", low=1, words=("auto",))
-    evaluation_num_env_runners: int = whole(0, "Workers that only evaluate; 0 evaluates in the learner's process.")
-    seed: int | None = whole(None, "Seed of everything drawn; null draws differently every time.", optional=True)
+    evaluation_duration: int | str = whole(
+        100, "Episodes of a greedy evaluation.", low=1, words=("auto",), high=1_000_000
+    )
+    evaluation_num_env_runners: int = whole(
+        0, "Workers that only evaluate; 0 evaluates in the learner's process.", high=MOST_WORKERS
+    )
+    seed: int | None = whole(
+        None, "Seed of everything drawn; null draws differently every time.", optional=True, high=2**32 - 1
+    )
     torch_num_threads: int = whole(
         1,
         "Threads of PyTorch in the learner and in each rollout worker. These networks are small: 1 is fastest unless "
         "cores are idle.",
         low=1,
+        high=1_024,
     )
     metrics_export: bool = flag(
         True,
@@ -259,13 +284,31 @@ class QMixSettings(Declared):
 
     @classmethod
     def todays(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns settings with today's names for old switches; a name that is given beside its switch stands."""
-        todays = {key: value for key, value in settings.items() if key not in OLD_SWITCHES}
+        """Returns settings with today's names for old ones; a name that is given beside an old switch stands."""
+        given = todays_names(settings)
+        todays = {key: value for key, value in given.items() if key not in OLD_SWITCHES}
         if todays.get("layer") == _OLD_PATTERN_LAYER:
             todays["layer"] = None
         for old, (key, names) in OLD_SWITCHES.items():
-            if old in settings:
-                name = names[check_bool(old, settings[old])]
+            if old in given:
+                name = names[check_bool(old, given[old])]
                 if name is not None or key not in todays:
                     todays[key] = name
         return todays
+
+
+def check_names(algorithm: str, own: type[Declared], settings: Mapping[str, Any]) -> None:
+    """Checks the names of flat settings of an algorithm, whose own `own` declares.
+
+    Raises:
+        ConfigError: naming an unknown key, and the nearest known one or the algorithms that have it.
+    """
+    declared = own.settings()
+    for key, value in settings.items():
+        if key in declared or key in OLD_SWITCHES or key in RENAMED or is_rllib_key(key):
+            continue
+        elsewhere = [name for name in ALGORITHMS if key in ALGORITHMS.settings_class(name).settings()]
+        if elsewhere:
+            expected = " or ".join(f"run: {name}" for name in elsewhere)
+            raise ConfigError(f"unknown config key {key!r} of {algorithm}: got {value!r}, expected it with {expected}")
+        raise unknown_key(key, algorithm, declared)

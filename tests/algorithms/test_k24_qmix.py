@@ -237,7 +237,7 @@ def test_rllibs_own_way_to_act_works(small) -> None:
         (lambda c: c.training(buffer_episodes=2), r"buffer_episodes: got 2, expected at least train_batch_size \(4\)"),
         (lambda c: c.apply_dict({"temperature_int": 2}), r"unknown config key 'temperature_int' of K24QMix; did you "),
         (lambda c: c.apply_dict({"num_env_runners": "two"}), r"num_env_runners: got 'two', expected a whole number"),
-        (lambda c: c.apply_dict({"env_config": 3}), r"env_config: got 3, expected a mapping"),
+        (lambda c: c.apply_dict({"env_config": 3}), r"env_config: got 3, expected keys and values"),
     ],
 )
 def test_impossible_settings_are_named_before_anything_is_built(small, change, message: str) -> None:

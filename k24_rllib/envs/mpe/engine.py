@@ -18,7 +18,7 @@ from k24_rllib.envs.mpe.rendering import MpeRenderer
 from k24_rllib.envs.mpe.scenarios import SCENARIOS
 from k24_rllib.envs.mpe.streams import Streams
 from k24_rllib.envs.mpe.world import DEFAULT_ACCEL, Floats
-from k24_rllib.envs.team_env import TEAM_REWARDS, TeamEnv, TeamStep
+from k24_rllib.envs.team_env import MOST_STEPS, TEAM_REWARDS, TeamEnv, TeamStep
 
 
 class BatchedMPE(TeamEnv):
@@ -59,7 +59,7 @@ class BatchedMPE(TeamEnv):
     ) -> None:
         self.name = check_name("scenario", scenario, SCENARIOS)
         self.num_envs = int(check_number("num_envs", num_envs, low=1, integer=True))
-        self.episode_limit = int(check_number("max_cycles", max_cycles, low=1, integer=True))
+        self.episode_limit = int(check_number("max_cycles", max_cycles, low=1, high=MOST_STEPS, integer=True))
         self._team_reward: str = check_choice("team_reward", team_reward, TEAM_REWARDS)
         self.continuous_actions = check_bool("continuous_actions", continuous_actions)
         self.dtype = np.dtype(check_choice("dtype", np.dtype(dtype).name, ("float32", "float64")))

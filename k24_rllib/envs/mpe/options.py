@@ -8,6 +8,8 @@ from typing import Any
 
 from k24_rllib.checks import ConfigError, check_bool, check_number, nearest
 
+MOST_BODIES = 1_000
+"""Of agents, landmarks and the like; every pair of them has a distance."""
 MAY_BE_ZERO = ("num_obstacles", "num_forests")
 
 
@@ -35,4 +37,4 @@ def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, An
         elif isinstance(default, float):
             check_number(key, value, low=0.0, high=1.0)
         else:
-            check_number(key, value, low=0 if key in MAY_BE_ZERO else 1, integer=True)
+            check_number(key, value, low=0 if key in MAY_BE_ZERO else 1, high=MOST_BODIES, integer=True)
