@@ -50,6 +50,8 @@ _OLD_CHECKPOINT_KEYS = {
     "keep_checkpoints_num": "num_to_keep",
 }
 
+LONGEST_NAME = 120
+"""Bytes of an experiment's name, which is a directory's and part of others'."""
 MOST_TRIALS = 1_000_000
 """More than anybody waits for, of `num_samples` and of failures."""
 
@@ -215,7 +217,7 @@ def _check_top_level(path: Path, content: object) -> dict[str, dict[str, Any]]:
     for name, spec in content.items():
         if not isinstance(spec, dict):
             raise ConfigError(f"{path}: experiment {name!r} holds {spec!r}, expected run, env, stop and config")
-        if not str(name).strip() or "/" in str(name):
+        if not str(name).strip() or any(its in str(name) for its in "/\0") or len(str(name).encode()) > LONGEST_NAME:
             raise ConfigError(f"{path}: experiment name {name!r} can't be a directory's name")
     return {str(name): spec for name, spec in content.items()}
 
