@@ -12,8 +12,9 @@ from k24_rllib.envs.mpe.options import check_options, default_options
 from k24_rllib.envs.mpe.rendering import write_gif
 from k24_rllib.envs.mpe.scenarios import OWN_SCENARIOS, SCENARIOS
 from k24_rllib.envs.mpe.scores import SCORE_REFERENCES, score_reference
+from k24_rllib.envs.mpe.two_team import TwoTeamMPE
 from k24_rllib.envs.pettingzoo import PettingZooTeamEnv
-from k24_rllib.envs.registry import refuse_team_env, register_team_env
+from k24_rllib.envs.registry import register_team_env
 from k24_rllib.envs.team_env import TeamEnv
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SCORE_REFERENCES",
     "TWO_TEAM",
     "BatchedMPE",
+    "TwoTeamMPE",
     "make_mpe",
     "write_gif",
 ]
@@ -69,6 +71,27 @@ def make_mpe(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     return PettingZooTeamEnv(make_env, num_envs, episode_limit=options["max_cycles"], **shared)
 
 
+def make_two_team(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
+    """Makes copies of a two-team scenario, of which one side is the team.
+
+    Args:
+        name: One of `TWO_TEAM`.
+        num_envs: Copies stepped together.
+        **env_config: `team` (`good` or `adversaries`), `opponents` (`scripted`, `random`, `still`), `team_reward`, and
+            the scenario's own arguments; see `TwoTeamMPE`.
+
+    Raises:
+        ConfigError: naming an unknown option or a value that cannot work.
+    """
+    if env_config.get("continuous_actions", False) is not False:
+        value = env_config["continuous_actions"]
+        raise ConfigError(f"continuous_actions: got {value!r}, expected false (QMIX needs discrete actions)")
+    given = {key: value for key, value in env_config.items() if key != "continuous_actions"}
+    own = {"team": "good", "opponents": "scripted", "team_reward": "sum"}
+    check_options(name, given, {**_scenario_defaults(name), **own})
+    return TwoTeamMPE(name, num_envs, **given)
+
+
 def _scenario_defaults(name: str) -> dict[str, Any]:
     """Returns the scenario's arguments that matter to training, with mpe2's defaults."""
     if name in ALL_SCENARIOS:
@@ -79,8 +102,4 @@ def _scenario_defaults(name: str) -> dict[str, Any]:
 for _name in (*COOPERATIVE, *OWN_SCENARIOS):
     register_team_env(_name, partial(make_mpe, _name))
 for _name in TWO_TEAM:
-    refuse_team_env(
-        _name,
-        f"environment {_name!r} has two teams with goals of their own, and training both comes later; step it from "
-        f'Python with k24_rllib.envs.mpe.BatchedMPE("{_name}", num_envs)',
-    )
+    register_team_env(_name, partial(make_two_team, _name))

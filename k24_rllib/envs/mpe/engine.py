@@ -15,6 +15,7 @@ from k24_rllib.checks import check_bool, check_choice, check_name, check_number
 from k24_rllib.envs.mpe.actions import ContinuousActions, DiscreteActions
 from k24_rllib.envs.mpe.options import check_options, default_options
 from k24_rllib.envs.mpe.rendering import MpeRenderer, draw_discs
+from k24_rllib.envs.mpe.scenario import Scenario
 from k24_rllib.envs.mpe.scenarios import OWN_SCENARIOS, SCENARIOS
 from k24_rllib.envs.mpe.streams import Streams
 from k24_rllib.envs.mpe.world import DEFAULT_ACCEL, Floats
@@ -41,6 +42,10 @@ class BatchedMPE(TeamEnv):
         dynamic_rescaling: Whether `render` scales bodies with the view.
         score_reference: See `TeamEnv`.
         **options: The scenario's own, named as mpe2 names them: `N`, `local_ratio`, `num_good`, ...
+
+    Attributes:
+        obs_sizes: How much of its padded observation each agent has, `[N]`.
+        action_counts: How many of the padded actions each agent has, `[N]`; they come first.
 
     Raises:
         ConfigError: naming an unknown scenario or option, or a value that cannot work.
@@ -72,7 +77,7 @@ class BatchedMPE(TeamEnv):
         self._actions = (ContinuousActions if continuous_actions else DiscreteActions)(self._world)
         self.agent_names = tuple(agent.name for agent in self._world.agents)
         self.num_agents = self.num_mask_owners = len(self.agent_names)
-        self.num_actions = self._actions.width
+        self.num_actions, self.action_counts = self._actions.width, self._actions.counts
         self._set_observations()
         shared = (self.num_envs, self.num_agents)
         self._avail = np.broadcast_to(self._actions.available, (*shared, self.num_actions))
@@ -173,6 +178,11 @@ class BatchedMPE(TeamEnv):
         return self._renderer.draw(lambda world: self.store_state(copy, world), float(self._view[copy]))
 
     @property
+    def scenario(self) -> Scenario:
+        """The scenario, whose world is as it stands; scripts read it."""
+        return self._scenario
+
+    @property
     def curriculum_stage(self) -> int:
         """Present stage of the curriculum, from 0; it matters only where `curriculum` is true."""
         return self._scenario.stage
@@ -191,7 +201,7 @@ class BatchedMPE(TeamEnv):
     def _set_observations(self) -> None:
         """Fixes the table's rows that agents see, padded with the row of zeros."""
         seen = [np.concatenate(self._scenario.observation(agent)) for agent in range(self.num_agents)]
-        sizes = np.array([len(rows) for rows in seen])
+        self.obs_sizes = sizes = np.array([len(rows) for rows in seen])
         self.obs_dim, self.state_dim = int(sizes.max()), int(sizes.sum())
         padded = np.full((self.num_agents, self.obs_dim), self._world.rows.zero[0])
         for agent, rows in enumerate(seen):
