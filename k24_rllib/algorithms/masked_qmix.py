@@ -143,6 +143,7 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
             )
         self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
         self.record = RunRecord()
+        self.guard.watch(self.diversity)
 
     def masked_layers(self) -> Sequence[MaskedLayer]:
         """Returns the learner's masked layers, from input to output."""

@@ -18,10 +18,12 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.tune.registry import register_env
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
+from k24_rllib.qmix.finite import check_episodes, check_values
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -96,7 +98,8 @@ def collect_episodes(
         `E` episodes.
 
     Raises:
-        ConfigError: if the environment's mask owners cannot be, or change within an episode.
+        ConfigError: if the environment's mask owners cannot be, or change within an episode; without exploration also
+            if the team's values are no finite numbers.
     """
     device = model.device
     episodes = EpisodeBatch.empty(
@@ -125,6 +128,8 @@ def collect_episodes(
             if step.done.all():
                 break
             running = _running(~step.done)
+    if not explore:  # the last values; what agents remember brings them there
+        check_values(q)
     return episodes
 
 
@@ -165,6 +170,7 @@ class QMixRolloutWorker(RolloutWorker):
         super().__init__(**kwargs)
         self._metrics: list[RolloutMetrics] = []
         self._evaluated: list[EpisodeBatch] = []
+        self.complaint: str | None = None
         self._next_seed: int | None = self.seed
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
 
@@ -180,7 +186,7 @@ class QMixRolloutWorker(RolloutWorker):
             episodes = self._play()
         else:
             if not self._evaluated:
-                played = self._play()
+                played = self._evaluate()
                 self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
             episodes = self._evaluated.pop(0)
             self.record(episodes)
@@ -204,6 +210,21 @@ class QMixRolloutWorker(RolloutWorker):
         seed, self._next_seed = self._next_seed, None
         epsilon = policy.epsilon() if explore else 0.0
         return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+
+    def _evaluate(self) -> EpisodeBatch:
+        """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.
+
+        An exception would have RLlib restart a remote worker and ask it again.
+        """
+        assert self.team_env is not None
+        try:
+            episodes = self._play()
+            check_episodes(episodes, self.config.env, self.team_env.agent_names)
+        except ConfigError as error:
+            self.complaint = str(error)
+            episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)
+            episodes.team_reward[:] = np.nan
+        return episodes
 
     def set_weights(self, weights: Any, global_vars: Any = None, weights_seq_no: int | None = None) -> None:
         """Takes over weights; episodes played with older ones are no longer handed out."""
