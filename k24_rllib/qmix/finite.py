@@ -1,14 +1,15 @@
 """Looks for numbers that are none: in what environments give, and in what networks are made of.
 
-A sum is NaN or infinite if one of its numbers is, so arrays are summed, and looked through only where the sum is not
-finite. (It may also be too large for its type.)
+A sum of squares is NaN or infinite if one of the numbers is, and nothing reads an array faster. So that is asked first,
+and an array is looked through only where it is not finite. (The squares may also be too large for their type.)
 
-Shapes: `E` episodes, `T` steps, `N` agents.
+Shapes: `E` episodes, `T` steps, `N` agents, `U` actions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def _float_arrays(state: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]
 
 def _may_be_finite(values: NDArray[Any]) -> bool:
     with np.errstate(invalid="ignore", over="ignore"):
-        return bool(np.isfinite(values.sum()))
+        return bool(np.isfinite(np.vdot(values, values)))
 
 
 def _refuse_values(name: str, values: NDArray[Any], env: str, agents: Sequence[str]) -> None:
@@ -119,7 +120,10 @@ def _refuse_values(name: str, values: NDArray[Any], env: str, agents: Sequence[s
 
 def _check_available(episodes: EpisodeBatch, env: str, agents: Sequence[str]) -> None:
     """Checks that every agent had an action to take at every step that was taken."""
-    some = episodes.avail_actions[:, :-1].any(-1)  # [E, T, N]
+    of_action = np.moveaxis(episodes.avail_actions[:, :-1], -1, 0)  # [U, E, T, N]
+    if of_action.all():
+        return
+    some = reduce(np.logical_or, of_action)  # as `any` over the last axis, in a quarter of its time
     if some.all():
         return
     wrong = ~some & episodes.valid()[..., None]

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ class DivergedError(RuntimeError):
     """Training has come to numbers that are none, and does not come back; the message is a single line."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Buffer:
+class _Buffer(NamedTuple):
     """A module's buffer before the forward pass. Where it is not written to, the tensor itself is what it was."""
 
     part: nn.Module
@@ -102,7 +100,7 @@ class UpdateGuard:
         if self._deferred and getattr(optimizer, "_step_supports_amp_scaling", False):
             self._step_by_flag(optimizer, loss, norm, moved)
             return None
-        made = math.isfinite(float(loss)) and math.isfinite(float(norm))
+        made = math.isfinite(float(loss.detach())) and math.isfinite(float(norm))
         if made:
             optimizer.step()
         else:
