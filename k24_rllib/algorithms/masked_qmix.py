@@ -195,7 +195,7 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
         """
         for parameter, entries in self._forgotten:
             state, grad = optimizer.state.get(parameter, {}), parameter.grad
-            if grad is None or not ADAM_MOMENTS <= state.keys():
+            if grad is None or not state.keys() >= ADAM_MOMENTS:
                 continue
             first = grad.nan_to_num(0.0, 0.0, 0.0)  # where the device is about to skip the update
             state["exp_avg"].copy_(torch.where(entries, first, state["exp_avg"]))
