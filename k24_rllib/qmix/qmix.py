@@ -336,8 +336,8 @@ class QMix(Algorithm):
         played: list[EpisodeBatch] = []
         try:
             while sum(map(len, played)) < num_episodes:
-                played.append(collect_episodes(env, self.policy.model, epsilon=0.0, explore=False, seed=next_seed))
-                check_episodes(played[-1], self.config.env, env.agent_names)
+                model, name = self.policy.model, self.config.env
+                played.append(collect_episodes(env, model, epsilon=0.0, explore=False, seed=next_seed, name=name))
                 next_seed = None
         finally:
             env.close()

@@ -83,9 +83,11 @@ def _creator(factory: TeamEnvFactory) -> Callable[[Any], TeamBaseEnv]:
 
 @torch.no_grad()
 def collect_episodes(
-    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None
+    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None, name: str | None = None
 ) -> EpisodeBatch:
     """Plays one episode in every copy of `env`.
+
+    What is played with exploration is there to be learned from, and is checked where it is taken in.
 
     Args:
         env: The copies; all are reset.
@@ -93,13 +95,14 @@ def collect_episodes(
         epsilon: Probability of a random action.
         explore: Whether masks are drawn (once for all episodes) or the most likely ones.
         seed: Seed of the reset; None goes on with the environment's own stream.
+        name: What messages call the environment; None is its class.
 
     Returns:
         `E` episodes.
 
     Raises:
         ConfigError: if the environment's mask owners cannot be, or change within an episode; without exploration also
-            if the team's values are no finite numbers.
+            if what the environment gave, or the team's values, are no finite numbers.
     """
     device = model.device
     episodes = EpisodeBatch.empty(
@@ -128,8 +131,9 @@ def collect_episodes(
             if step.done.all():
                 break
             running = _running(~step.done)
-    if not explore:  # the last values; what agents remember brings them there
-        check_values(q)
+    if not explore:
+        check_episodes(episodes, name or type(env).__name__, env.agent_names)
+        check_values(q[:, :, running])  # the last ones: what agents remember brings all others there
     return episodes
 
 
@@ -209,7 +213,8 @@ class QMixRolloutWorker(RolloutWorker):
         explore = self.config.explore
         seed, self._next_seed = self._next_seed, None
         epsilon = policy.epsilon() if explore else 0.0
-        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+        name = self.config.env
+        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name)
 
     def _evaluate(self) -> EpisodeBatch:
         """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.
@@ -219,7 +224,6 @@ class QMixRolloutWorker(RolloutWorker):
         assert self.team_env is not None
         try:
             episodes = self._play()
-            check_episodes(episodes, self.config.env, self.team_env.agent_names)
         except ConfigError as error:
             self.complaint = str(error)
             episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)
