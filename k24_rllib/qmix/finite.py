@@ -136,4 +136,5 @@ def _check_available(episodes: EpisodeBatch, env: str, agents: Sequence[str]) ->
 
 
 def _agent(index: int, agents: Sequence[str]) -> str:
-    return f"agent {agents[index]}" if index < len(agents) else f"agent {index}"
+    name = agents[index] if index < len(agents) else str(index)
+    return name if name.startswith("agent") else f"agent {name}"
