@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.qmix.buffer import ReplaySample
 from k24_rllib.qmix.guard import DivergedError
 
@@ -37,8 +38,8 @@ def stop_diverged(algorithm: QMix, sample: ReplaySample) -> NoReturn:
         np.savez_compressed(directory / BATCH, **arrays)
         algorithm.save_to_path(directory / STATE)
         kept = f"batch and state are in {directory}"
-    except OSError as error:
-        kept = f"batch and state can't be saved in {directory} ({error.strerror})"
+    except (OSError, ConfigError) as error:
+        kept = f"batch and state can't be saved in {directory} ({getattr(error, 'strerror', None) or error})"
     raise DivergedError(
         f"{policy.guard.in_a_row} updates in a row had no finite loss and gradient and were skipped (loss "
         f"{numbers['loss']:g}, grad_norm {numbers['grad_norm']:g}, lr {policy.cur_lr:g}); {kept}"

@@ -187,6 +187,14 @@ def test_a_run_that_only_skips_stops_and_leaves_batch_and_state(small, replay: s
     algo.stop()
 
 
+def test_a_step_too_large_for_its_type_is_found_at_the_next(small) -> None:
+    """Adam's step is the learning rate: beyond float32 it makes weights of infinity out of finite gradients."""
+    algo = small(QMixConfig()).training(lr=1e39, max_skipped_updates=2).build_algo()
+    with pytest.raises(DivergedError, match=r"^2 updates in a row .* can't be saved in .*no finite numbers"):
+        train(algo, 5)
+    algo.stop()
+
+
 def test_one_bad_batch_is_skipped_counted_and_survived(small) -> None:
     """An update whose numbers overflow now and then is no reason to stop."""
     algo = small(QMixConfig()).training(target_update_tau=0.01, lr=1e-3).build_algo()
