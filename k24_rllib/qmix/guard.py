@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+MOST_UNREAD = 1024
+"""Updates after which the device is asked in any case."""
+
 
 class DivergedError(RuntimeError):
     """Training has come to numbers that are none, and does not come back; the message is a single line."""
@@ -57,7 +60,7 @@ class UpdateGuard:
     def __init__(self, deferred: bool) -> None:
         self._deferred = deferred
         self._places: list[tuple[nn.Module, str]] = []
-        self._written_to: set[tuple[nn.Module, str]] = set()
+        self._written_to: set[tuple[nn.Module, str]] | None = None  # those that are, in place; None: not known yet
         self._before: list[_Buffer] = []
         self._unread: list[Tensor] = []
         self.skipped = 0
@@ -65,20 +68,19 @@ class UpdateGuard:
 
     def watch(self, module: nn.Module) -> None:
         """Puts back the buffers of `module` too, which the forward pass may move: those that are part of its state."""
-        places = [
+        self._places += [
             (part, name)
             for part in module.modules()
             for name in part._buffers
             if name not in part._non_persistent_buffers_set
         ]
-        self._places += places
-        self._written_to |= set(places)  # until one update has shown which
 
     @torch.no_grad()
     def begin(self) -> None:
         """Remembers all buffers, before the forward pass of an update."""
+        copied = self._places if self._written_to is None else self._written_to
         self._before = [
-            _Buffer(part, name, its, its._version, its.clone() if (part, name) in self._written_to else its)
+            _Buffer(part, name, its, its._version, its.clone() if (part, name) in copied else its)
             for part, name in self._places
             if (its := part._buffers[name]) is not None
         ]
@@ -96,7 +98,8 @@ class UpdateGuard:
             Whether the update was made; None where the device alone knows.
         """
         moved = [its for its in self._before if its.has_moved()]
-        self._written_to = {(its.part, its.name) for its in moved if its.current() is its.tensor}
+        written_to = {(its.part, its.name) for its in moved if its.current() is its.tensor}
+        self._written_to = written_to | (self._written_to or set())
         if self._deferred and getattr(optimizer, "_step_supports_amp_scaling", False):
             self._step_by_flag(optimizer, loss, norm, moved)
             return None
@@ -139,3 +142,5 @@ class UpdateGuard:
         for its in moved:
             its.part._buffers[its.name] = torch.where(wrong, its.before, its.current())
         self._unread.append(flag)
+        if len(self._unread) == MOST_UNREAD:
+            self.read()

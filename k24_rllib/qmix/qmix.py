@@ -305,7 +305,8 @@ class QMix(Algorithm):
         """
         self.policy.check_finite(NO_SCORE)
         results: dict[str, Any] = super().evaluate(*args, **kwargs)
-        if self.eval_env_runner_group is not None and np.isnan(results[ENV_RUNNER_RESULTS]["episode_return_mean"]):
+        played = results.get(ENV_RUNNER_RESULTS, {})
+        if self.eval_env_runner_group is not None and np.isnan(played.get("episode_return_mean", 0.0)):
             said = self.eval_env_runner_group.foreach_env_runner(lambda worker: worker.complaint)
             for complaint in filter(None, said):
                 raise ConfigError(complaint)
