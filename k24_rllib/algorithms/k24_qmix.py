@@ -197,6 +197,10 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         self.policy_change.see(q[:-1], batch.available[:-1], batch.valid)
         return q
 
+    def forget_batch(self) -> None:
+        """Forgets a batch whose update was skipped: behaviour did not change by it."""
+        self.policy_change.forget()
+
     def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Returns the weighted diversity loss and its parts, and keeps what was drawn, for the metrics."""
         made = zip(self.model.agent.layers(), weights.layers, strict=True)

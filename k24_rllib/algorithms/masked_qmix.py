@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import torch
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
@@ -28,6 +29,7 @@ from k24_rllib.sparsity import AdaptiveDiversityCoefficient, MaskedLayer
 logger = logging.getLogger(__name__)
 
 DEFAULT_TOTAL_ENV_STEPS = 1_000_000
+ADAM_MOMENTS = {"exp_avg", "exp_avg_sq"}
 
 MASK_FIGURES = (
     Figure(
@@ -117,6 +119,10 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
             )
         self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
         self.record = RunRecord()
+        self.guard.watch(self.diversity)
+        self._forgotten: list[tuple[Tensor, Tensor]] = []
+        for optimizer in self._optimizers:
+            optimizer.register_step_pre_hook(self._begin_moments)
 
     def masked_layers(self) -> Sequence[MaskedLayer]:
         """Returns the learner's masked layers, from input to output."""
@@ -139,7 +145,10 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
     # --- what callbacks do to it
 
     def forget_moments(self, parameter: Tensor, entries: Tensor | None = None) -> None:
-        """Clears what the optimizer remembers of a parameter, or of `entries` (bool, shaped like it) alone."""
+        """Clears what the optimizer remembers of a parameter, or of `entries` (bool, shaped like it) alone.
+
+        The next update gives such entries their first moments; see `_begin_moments`.
+        """
         for optimizer in self._optimizers:
             if entries is None:
                 optimizer.state.pop(parameter, None)
@@ -147,6 +156,25 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
             for moment in optimizer.state.get(parameter, {}).values():
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:  # not the count of its steps
                     moment.masked_fill_(entries, 0.0)
+        if entries is not None:
+            self._forgotten.append((parameter, entries))
+
+    @torch.no_grad()
+    def _begin_moments(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
+        """Lets the moments of forgotten entries begin at this update's gradient, just before the optimizer's step.
+
+        Their first step is then one learning rate, as Adam's own first step is (arXiv 1412.6980, section 3). Adam
+        counts the steps of a parameter and not of its entries, and moments of 0 in a parameter that is not young are
+        no longer corrected: the first step would be `(1 - beta1) / sqrt(1 - beta2)` = 3.2 learning rates.
+        """
+        for parameter, entries in self._forgotten:
+            state, grad = optimizer.state.get(parameter, {}), parameter.grad
+            if grad is None or not state.keys() >= ADAM_MOMENTS:
+                continue
+            first = grad.nan_to_num(0.0, 0.0, 0.0)  # where the device is about to skip the update
+            state["exp_avg"].copy_(torch.where(entries, first, state["exp_avg"]))
+            state["exp_avg_sq"].copy_(torch.where(entries, first.square(), state["exp_avg_sq"]))
+        self._forgotten.clear()
 
     # --- learning
 

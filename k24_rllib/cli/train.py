@@ -222,6 +222,7 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
         _print_result(trial, program, arguments.modules)
     for row in best:
         _print_winner(experiment, row, program, arguments)
+    _print_saved([trial for trial in outcome.failed if trial.checkpoint is not None])
     for trial in outcome.failed:
         print_error(failure(trial))
     return 1 if outcome.failed else 0
@@ -255,7 +256,7 @@ def _print_winner(experiment: Experiment, row: Any, program: str, arguments: arg
 
 
 def _print_saved(trials: Sequence[Any]) -> None:
-    """Prints where interrupted trials were saved."""
+    """Prints where interrupted or failed trials were saved last."""
     for trial in trials:
         if trial.checkpoint is not None:
             print(f"checkpoint     {trial.checkpoint.path}")

@@ -17,9 +17,9 @@ LOOPBACK = "127.0.0.1"
 
 
 def quiet_ray() -> None:
-    """Silences Ray's loggers and Python's warnings in this process."""
+    """Silences Ray's loggers, that of TensorBoard's files and Python's warnings in this process."""
     warnings.simplefilter("ignore")
-    for name in ("ray", "ray.tune", "ray.rllib"):
+    for name in ("ray", "ray.tune", "ray.rllib", "tensorboardX"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

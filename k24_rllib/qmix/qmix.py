@@ -15,6 +15,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
     NUM_AGENT_STEPS_SAMPLED,
     NUM_AGENT_STEPS_TRAINED,
     NUM_ENV_STEPS_SAMPLED,
@@ -25,13 +26,15 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import TRIAL_INFO
 from torch import Tensor
 
-from k24_rllib.checks import check_number
+from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
 from k24_rllib.monitoring import Exporter, Figure
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
 from k24_rllib.qmix.config import QMixConfig
+from k24_rllib.qmix.diverged import stop_diverged
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.figures import QMIX_FIGURES
+from k24_rllib.qmix.finite import check_episodes
 from k24_rllib.qmix.first_round import FirstRound, tell
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
@@ -45,6 +48,7 @@ NUM_UPDATES = "num_updates"
 LAST_TARGET_UPDATE = "last_target_update_episode"
 UPDATES_OWED = "updates_owed"
 LEARN_TIMER = "learn"
+NO_SCORE = "so it gets no score"
 
 
 class QMix(Algorithm):
@@ -143,6 +147,7 @@ class QMix(Algorithm):
         if not batches:  # every worker failed; RLlib restarts them and asks again
             return {}
         for batch in batches:
+            check_episodes(batch, self.config.env, self._agent_names())
             self._take_in(batch)
         self._tell_first_round(batches)
         with self._timers[LEARN_TIMER]:
@@ -195,6 +200,11 @@ class QMix(Algorithm):
         self._counters[NUM_EPISODES_SAMPLED] += len(batch)
         self.env_runner.record(batch)
 
+    def _agent_names(self) -> tuple[str, ...]:
+        """Returns the agents' names where the learner's process has an environment, for messages."""
+        env: TeamEnv | None = self.env_runner.team_env
+        return () if env is None else env.agent_names
+
     def _tell_first_round(self, batches: list[EpisodeBatch]) -> None:
         """Lets a run through Tune show that episodes are being played; its first iteration may take minutes."""
         if self._tune_trial is None:
@@ -211,23 +221,42 @@ class QMix(Algorithm):
         self.env_runner.set_global_vars(self._global_vars())
         buffer.anneal(self._counters[NUM_ENV_STEPS_SAMPLED])
         self._counters[UPDATES_OWED] += new_episodes * config.updates_per_episode
+        sample: ReplaySample | None = None
         while self._counters[UPDATES_OWED] >= 1:
             self._counters[UPDATES_OWED] -= 1
             sample = buffer.sample(config.train_batch_size)
-            self._last_update = self.policy.learn_on_batch(sample.episodes, importance=sample.weights)
-            if sample.weights is not None:
-                self._feed_back(sample, sample.weights)
-            self._counters[NUM_UPDATES] += 1
-            self._counters[NUM_ENV_STEPS_TRAINED] += sample.episodes.env_steps()
-            self._counters[NUM_AGENT_STEPS_TRAINED] += sample.episodes.agent_steps()
-            if config.target_update_tau is not None:
-                self.policy.update_target(config.target_update_tau)
+            self._update(sample)
+        if sample is not None:
+            self.policy.guard.read()  # a device is waited for here anyway: the weights are read next
+            self._stop_if_diverged(sample)
         self._follow_hard()
+
+    def _update(self, sample: ReplaySample) -> None:
+        """Makes an update, and what follows from one that was made."""
+        tau = self.config.target_update_tau
+        self._last_update = self.policy.learn_on_batch(sample.episodes, importance=sample.weights)
+        self._counters[NUM_UPDATES] += 1
+        self._counters[NUM_ENV_STEPS_TRAINED] += sample.episodes.env_steps()
+        self._counters[NUM_AGENT_STEPS_TRAINED] += sample.episodes.agent_steps()
+        if self.policy.update_made is False:
+            self._stop_if_diverged(sample)
+            return
+        if sample.weights is not None:
+            self._feed_back(sample, sample.weights)
+        if tau is not None:
+            self.policy.update_target(tau)
+
+    def _stop_if_diverged(self, sample: ReplaySample) -> None:
+        """Stops the run where too many updates in a row were skipped; `sample` is that of the last one."""
+        if self.policy.guard.in_a_row >= self.config.max_skipped_updates:
+            stop_diverged(self, sample)
 
     def _feed_back(self, sample: ReplaySample, weights: NDArray[np.float32]) -> None:
         """Gives the prioritised replay the TD errors of the update just made; waits for the learner's device."""
         buffer: PrioritizedEpisodeReplayBuffer = self.local_replay_buffer
-        buffer.update_priorities(sample.indices, self.policy.last_priorities().cpu().numpy())
+        priorities = self.policy.last_priorities().cpu().numpy()
+        if np.isfinite(priorities).all():  # otherwise the device has skipped the update
+            buffer.update_priorities(sample.indices, priorities)
         self._last_update |= {"replay_beta": buffer.beta, "importance_mean": float(weights.mean())}
 
     def _follow_hard(self) -> None:
@@ -243,6 +272,7 @@ class QMix(Algorithm):
         """Returns the last update's metrics as numbers, read from the device in one go."""
         metrics = {**metrics, "epsilon": self.policy.epsilon(), "reward_mean": self.policy.reward_moments.mean}
         metrics["reward_std"] = self.policy.reward_moments.std
+        metrics["updates_skipped"] = self.policy.guard.get_state()["skipped"]
         metrics["buffer_fill"] = len(self.local_replay_buffer) / self.config.buffer_episodes
         tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor)}
         if tensors:
@@ -274,6 +304,21 @@ class QMix(Algorithm):
 
     # --- evaluation
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Plays RLlib's greedy evaluation; see `Algorithm.evaluate`.
+
+        Raises:
+            ConfigError: if there can be no score: weights or values that are no finite numbers, or the environment's.
+        """
+        self.policy.check_finite(NO_SCORE)
+        results: dict[str, Any] = super().evaluate(*args, **kwargs)
+        played = results.get(ENV_RUNNER_RESULTS, {})
+        if self.eval_env_runner_group is not None and np.isnan(played.get("episode_return_mean", 0.0)):
+            said = self.eval_env_runner_group.foreach_env_runner(lambda worker: worker.complaint)
+            for complaint in filter(None, said):
+                raise ConfigError(complaint)
+        return results
+
     def make_env(self, num_envs: int) -> TeamEnv:
         """Returns `num_envs` fresh copies of the environment this algorithm trains on."""
         adapter: TeamBaseEnv = self.env_creator(self.config.env_config)
@@ -288,14 +333,19 @@ class QMix(Algorithm):
 
         Returns:
             `episode_returns [num_episodes]`, raw team returns, and `episode_lengths [num_episodes]`.
+
+        Raises:
+            ConfigError: if there can be no score: weights or values that are no finite numbers, or the environment's.
         """
         check_number("num_episodes", num_episodes, low=1, integer=True)
+        self.policy.check_finite(NO_SCORE)
         env = self.make_env(min(num_episodes, MAX_EVALUATION_COPIES))
         next_seed: int | None = seed if seed is not None else self.config.seed
         played: list[EpisodeBatch] = []
         try:
             while sum(map(len, played)) < num_episodes:
-                played.append(collect_episodes(env, self.policy.model, epsilon=0.0, explore=False, seed=next_seed))
+                model, name = self.policy.model, self.config.env
+                played.append(collect_episodes(env, model, epsilon=0.0, explore=False, seed=next_seed, name=name))
                 next_seed = None
         finally:
             env.close()
@@ -304,6 +354,15 @@ class QMix(Algorithm):
         return {"episode_returns": returns[:num_episodes], "episode_lengths": lengths[:num_episodes]}
 
     # --- checkpoints
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Saves a checkpoint as RLlib does, unless it were one of a network that is none.
+
+        Raises:
+            ConfigError: if a weight is no finite number.
+        """
+        self.policy.check_finite("so it is not saved")
+        super().save_checkpoint(checkpoint_dir)
 
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
         """Saves a checkpoint, under the name that RLlib's newer algorithms use.

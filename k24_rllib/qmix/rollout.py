@@ -18,10 +18,12 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.tune.registry import register_env
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
+from k24_rllib.qmix.finite import check_episodes, check_values
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -81,9 +83,11 @@ def _creator(factory: TeamEnvFactory) -> Callable[[Any], TeamBaseEnv]:
 
 @torch.no_grad()
 def collect_episodes(
-    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None
+    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None, name: str | None = None
 ) -> EpisodeBatch:
     """Plays one episode in every copy of `env`.
+
+    What is played with exploration is there to be learned from, and is checked where it is taken in.
 
     Args:
         env: The copies; all are reset.
@@ -91,12 +95,14 @@ def collect_episodes(
         epsilon: Probability of a random action.
         explore: Whether masks are drawn (once for all episodes) or the most likely ones.
         seed: Seed of the reset; None goes on with the environment's own stream.
+        name: What messages call the environment; None is its class.
 
     Returns:
         `E` episodes.
 
     Raises:
-        ConfigError: if the environment's mask owners cannot be, or change within an episode.
+        ConfigError: if the environment's mask owners cannot be, or change within an episode; without exploration also
+            if what the environment gave, or the team's values, are no finite numbers.
     """
     device = model.device
     episodes = EpisodeBatch.empty(
@@ -125,6 +131,9 @@ def collect_episodes(
             if step.done.all():
                 break
             running = _running(~step.done)
+    if not explore:
+        check_episodes(episodes, name or type(env).__name__, env.agent_names)
+        check_values(q[:, :, running])  # the last ones: what agents remember brings all others there
     return episodes
 
 
@@ -165,6 +174,7 @@ class QMixRolloutWorker(RolloutWorker):
         super().__init__(**kwargs)
         self._metrics: list[RolloutMetrics] = []
         self._evaluated: list[EpisodeBatch] = []
+        self.complaint: str | None = None
         self._next_seed: int | None = self.seed
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
 
@@ -180,7 +190,7 @@ class QMixRolloutWorker(RolloutWorker):
             episodes = self._play()
         else:
             if not self._evaluated:
-                played = self._play()
+                played = self._evaluate()
                 self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
             episodes = self._evaluated.pop(0)
             self.record(episodes)
@@ -203,7 +213,22 @@ class QMixRolloutWorker(RolloutWorker):
         explore = self.config.explore
         seed, self._next_seed = self._next_seed, None
         epsilon = policy.epsilon() if explore else 0.0
-        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+        name = self.config.env
+        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name)
+
+    def _evaluate(self) -> EpisodeBatch:
+        """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.
+
+        An exception would have RLlib restart a remote worker and ask it again.
+        """
+        assert self.team_env is not None
+        try:
+            episodes = self._play()
+        except ConfigError as error:
+            self.complaint = str(error)
+            episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)
+            episodes.team_reward[:] = np.nan
+        return episodes
 
     def set_weights(self, weights: Any, global_vars: Any = None, weights_seq_no: int | None = None) -> None:
         """Takes over weights; episodes played with older ones are no longer handed out."""

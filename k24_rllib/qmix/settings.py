@@ -91,6 +91,12 @@ class QMixSettings(Declared):
     grad_clip: float | None = number(
         10.0, "Largest norm of all gradients together; lower tames outliers, and slows.", above=0.0, optional=True
     )
+    max_skipped_updates: int = whole(
+        10,
+        "Updates in a row without a finite loss and gradient after which a run stops. Such an update is skipped and "
+        "counted (updates_skipped); fewer stop sooner where nothing can be learned any more.",
+        low=1,
+    )
     adam_epsilon: float = number(1e-8, "Adam's epsilon; larger dampens parameters of small gradients.", above=0.0)
     train_batch_size: int = whole(
         32, "Episodes in a learner batch; more is less noisy and slower.", low=1, high=1_000_000
