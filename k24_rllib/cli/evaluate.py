@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.modules import add_import, import_modules
 from k24_rllib.command_line import Parser, whole_number
-from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
+from k24_rllib.experiments.checkpoints import find_checkpoint, is_weights_file, policy_of
 from k24_rllib.experiments.evaluate import DEFAULT_EPISODES, DEFAULT_SEED, evaluate_checkpoint
 from k24_rllib.experiments.ray_session import quiet_ray, start_ray
 
@@ -23,7 +24,8 @@ def make_parser(program: str) -> Parser:
         "checkpoint",
         metavar="CHECKPOINT",
         nargs="?",
-        help="a checkpoint's directory, or a trial's or experiment's, whose newest checkpoint is taken",
+        help="a checkpoint's directory, or a trial's or experiment's, whose newest checkpoint is taken; or a file of "
+        "weights alone, which runs no code of whoever made it (weights.safetensors in a checkpoint)",
     )
     parser.add_argument(
         "--episodes", default=DEFAULT_EPISODES, metavar="N", help=f"episodes to play (default {DEFAULT_EPISODES})"
@@ -48,9 +50,10 @@ def run(program: str, words: Sequence[str]) -> int:
     episodes, seed = whole_number("--episodes", arguments.episodes, 1), whole_number("--seed", arguments.seed, 0)
     if arguments.verbose == 0:
         quiet_ray()
-    checkpoint = find_checkpoint(arguments.checkpoint)
-    read_state(checkpoint)  # what is no checkpoint is refused before Ray starts
-    print(f"checkpoint     {checkpoint}", flush=True)
+    weights = is_weights_file(arguments.checkpoint)
+    checkpoint = Path(arguments.checkpoint) if weights else find_checkpoint(arguments.checkpoint)
+    policy_of(checkpoint)  # what can't be read, or not rebuilt, is refused before Ray starts
+    print(f"{'weights' if weights else 'checkpoint':<15}{checkpoint}", flush=True)
     start_ray(verbose=arguments.verbose)  # RLlib needs it to build an algorithm, even one without workers
     for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
         print(line, flush=True)

@@ -18,8 +18,10 @@ from k24_rllib.experiments.cluster import find_cluster
 from k24_rllib.experiments.evaluate import evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.experiments.ray_session import LOOPBACK, check_dashboard_host, quiet_ray
-from k24_rllib.experiments.run import RunOptions, check_experiments, check_resume, failure, ray_for, run_experiment
+from k24_rllib.experiments.resume import check_resume
+from k24_rllib.experiments.run import RunOptions, check_experiments, ray_for, run_experiment
 from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, result_value
+from k24_rllib.experiments.storage import FullDiskError
 from k24_rllib.reporting import duration, print_error
 
 EPILOG = """\
@@ -210,7 +212,12 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
     )
     if not experiment.stop and experiment.time_budget_s is None:
         print("note: the file gives no stop, so this runs until Ctrl-C")
-    outcome = run_experiment(experiment, options)
+    try:
+        outcome = run_experiment(experiment, options)
+    except FullDiskError as error:
+        print_error(str(error))
+        print(f"go on with     {_resume_command(program, arguments)}", flush=True)
+        return 1
     rows = _report_search(experiment, outcome.trials) if experiment.tune is not None else []
     if outcome.stopped_by is not None:
         print(f"\n{experiment.name}: stopped by {signal.Signals(outcome.stopped_by).name}")
@@ -223,9 +230,12 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
     for row in best:
         _print_winner(experiment, row, program, arguments)
     _print_saved([trial for trial in outcome.failed if trial.checkpoint is not None])
-    for trial in outcome.failed:
-        print_error(failure(trial))
-    return 1 if outcome.failed else 0
+    problems = outcome.problems()
+    for problem in problems:
+        print_error(problem)
+    if problems:
+        print(f"go on with     {_resume_command(program, arguments)}", flush=True)
+    return 1 if problems else 0
 
 
 def _report_search(experiment: Experiment, trials: Sequence[Any]) -> Sequence[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_policy_state
+from k24_rllib.qmix.manifest import DamagedCheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,6 +74,8 @@ def _agent_state(trial: Path) -> dict[str, Tensor] | None:
 
     try:
         state = read_policy_state(find_checkpoint(str(trial)))["model"]
-    except ConfigError:
+    except DamagedCheckpointError:
+        raise
+    except ConfigError:  # there is none
         return None
     return {name.removeprefix("agent."): torch.as_tensor(value) for name, value in state.items() if "agent." in name}

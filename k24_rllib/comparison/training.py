@@ -19,7 +19,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.comparison.runs import find_trials, read_config, read_results, was_built
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.experiments.grid import grid_points
-from k24_rllib.experiments.run import RunOptions, failure, ray_for, run_experiment
+from k24_rllib.experiments.run import RunOptions, ray_for, run_experiment
 from k24_rllib.experiments.space import space_axes
 from k24_rllib.experiments.stopping import is_reached
 from k24_rllib.reporting import duration, print_error
@@ -199,9 +199,10 @@ def run_jobs(
                 how = f"\ngo on with     {again}" if again else ""
                 print(f"\n{job.name}: stopped; what is finished stays{how}", flush=True)
                 return 128 + outcome.stopped_by, failed
-            for trial in outcome.failed:
-                print_error(failure(trial))
+            problems = outcome.problems()
+            for problem in problems:
+                print_error(problem)
                 failed.append(job.name)
-            if not outcome.failed:
+            if not problems:
                 finished(job)
     return 0, failed

@@ -16,6 +16,7 @@ from k24_rllib.experiments.objective import SCORE
 from k24_rllib.experiments.overrides import apply_set, parse_stop
 from k24_rllib.experiments.space import as_grid, check_space, space_axes
 from k24_rllib.experiments.stopping import ENV_STEPS, check_stop
+from k24_rllib.experiments.storage import check_storage
 from k24_rllib.experiments.tune_section import POPULATION, TuneSection, read_tune_section
 from k24_rllib.experiments.yaml_reader import read_yaml_file
 
@@ -236,7 +237,9 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         config=config,
         stop=stop,
         checkpoint_config=_check_checkpoint_config(spec, overrides.checkpoint_freq),
-        storage_path=_check_storage(overrides.storage_path or spec.get("storage_path") or spec.get("local_dir")),
+        storage_path=check_storage(
+            overrides.storage_path or spec.get("storage_path") or spec.get("local_dir"), DEFAULT_STORAGE
+        ),
         restore=overrides.restore or spec.get("restore"),
         max_failures=_first_count("max_failures", spec.get("max_failures"), default=0, low=-1),
         time_budget_s=_check_time_budget(spec.get("time_budget_s")),
@@ -345,21 +348,6 @@ def _check_checkpoint_config(spec: Mapping[str, Any], frequency: int | None) -> 
     for key, value in checkpoint.items():
         checks[check_name("checkpoint_config key", key, checks)](f"checkpoint_config: {key}", value)
     return checkpoint
-
-
-def _check_storage(path: object) -> str:
-    """Returns where results go: a URI as it is, a local path in full."""
-    if path is None:
-        path = DEFAULT_STORAGE
-    if not isinstance(path, str):
-        raise ConfigError(f"storage_path: got {path!r}, expected a directory or a URI")
-    if "://" in path:
-        return path
-    local = Path(path).expanduser().absolute()
-    existing = next((parent for parent in (local, *local.parents) if parent.exists()), local)
-    if not existing.is_dir():
-        raise ConfigError(f"storage_path: {local} can't be made, because {existing} is a file")
-    return str(local)
 
 
 def _check_time_budget(value: object) -> float | None:

@@ -79,14 +79,21 @@ class PausingScheduler(Pausing, FIFOScheduler):
 
 
 class LeaveWhenPaused(Callback):
-    """Ends Tune's loop once every trial that ran when the stop was requested is saved."""
+    """Ends Tune's loop once every trial that ran when the stop was requested is saved.
+
+    Attributes:
+        unfinished: The trials that had not come to their end when Tune's loop did, whatever ended it; Tune itself then
+            calls those that ran terminated.
+    """
 
     def __init__(self, interrupt: Interrupt) -> None:
+        self.unfinished: list[Trial] = []
         self._interrupt = interrupt
         self._awaited: list[Trial] | None = None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Checks on the trials after each event of Tune's loop."""
+        self.unfinished = [trial for trial in trials if not trial.is_finished()]
         if not self._interrupt.requested:
             return
         if self._awaited is None:

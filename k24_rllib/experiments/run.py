@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
+from k24_rllib.experiments.checkpoints import check_fits, find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
 from k24_rllib.experiments.grid import grid_size
@@ -19,8 +19,10 @@ from k24_rllib.experiments.loggers import logger_callbacks
 from k24_rllib.experiments.memory import check_memory
 from k24_rllib.experiments.objective import OBJECTIVE
 from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
+from k24_rllib.experiments.resume import Restart, plan_resume
 from k24_rllib.experiments.space import as_tune
-from k24_rllib.experiments.stopping import is_reached
+from k24_rllib.experiments.stopping import ENV_STEPS, is_reached, result_value
+from k24_rllib.experiments.storage import NO_SPACE, check_writable, full_disk_named, full_disks, unwritten
 from k24_rllib.experiments.tune_section import VARIANTS
 from k24_rllib.reporting import available_cpus
 
@@ -55,6 +57,8 @@ class Outcome:
     trials: list[Any]
     stopped_by: int | None = None
     """The signal by which the user stopped it, after which its trials are saved and not finished."""
+    unfinished: Sequence[Any] = ()
+    """The trials that neither failed nor reached their end: the user stopped them, or another signal did."""
 
     @property
     def failed(self) -> list[Any]:
@@ -63,8 +67,17 @@ class Outcome:
 
     @property
     def finished(self) -> list[Any]:
-        """The trials that did not fail; of a stopped experiment, some are saved and not finished."""
-        return [trial for trial in self.trials if trial.status != "ERROR"]
+        """The trials that reached their end."""
+        return [trial for trial in self.trials if trial.status != "ERROR" and trial not in self.unfinished]
+
+    def problems(self) -> list[str]:
+        """Returns what is wrong, a line each: trials that failed, ended too soon unasked, or could not be written."""
+        lines = [failure(trial) for trial in self.failed]
+        if self.stopped_by is None:
+            lines += [_cut_short(trial) for trial in self.unfinished]
+        failed = [trial.trial_id for trial in self.failed]
+        lost = [unwritten(trial) for trial in self.trials if trial.trial_id not in failed]
+        return [*lines, *(line for line in lost if line)]
 
 
 def run_experiment(experiment: Experiment, options: RunOptions | None = None) -> Outcome:
@@ -73,23 +86,37 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     Ray is started, and left running, unless it runs already; around several experiments put `ray_for`.
     """
 
-    from k24_rllib.experiments.interrupt import Interrupt
+    from k24_rllib.experiments.interrupt import Interrupt, LeaveWhenPaused
 
     options = options or RunOptions()
     requests = check_experiments([experiment], options)
     _make_ready([experiment], options, requests)
-    with Interrupt() as interrupt:
-        trials = _run_tune(experiment, options, interrupt)
-    return Outcome(trials, interrupt.signal)
+    with Interrupt() as interrupt, full_disk_named(experiment.directory):
+        leave = LeaveWhenPaused(interrupt)
+        trials = _run_tune(experiment, options, interrupt, leave)
+    return Outcome(trials, interrupt.signal, leave.unfinished)
 
 
 def failure(trial: Any) -> str:
-    """Returns why a trial failed, in one line, and where the whole story is."""
-    log = Path(trial.path) / "error.txt"
-    if not log.is_file():  # not copied there, or not on this machine
-        log = Path(trial.error_file or log)
-    lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
+    """Returns why a trial failed, in one line, and where the whole story is; a disk that is full is named."""
+    logs = [Path(trial.path) / "error.txt", Path(trial.error_file or trial.path)]  # the first is a copy of the other
+    lines, log = [], logs[0]
+    for log in logs:
+        lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
+        if lines:
+            break
+    if not lines or any(NO_SPACE in line for line in lines):
+        full = full_disks([trial.path, trial.local_path])
+        if full:
+            return f"trial {trial} failed: {', '.join(full)}"
     return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
+
+
+def _cut_short(trial: Any) -> str:
+    """Returns that a trial ended before its end though nobody asked for it, as Tune's loop does at a SIGUSR1."""
+    steps = result_value(trial.last_result or {}, ENV_STEPS) or 0
+    kept = f"; its last checkpoint is {trial.checkpoint.path}" if trial.checkpoint is not None else ""
+    return f"trial {trial} was not finished: it was stopped from outside at {steps:,.0f} environment steps{kept}"
 
 
 @contextmanager
@@ -119,8 +146,12 @@ def check_experiments(experiments: Sequence[Experiment], options: RunOptions) ->
     """
     import ray
 
+    for storage_path, name in {experiment.storage_path: experiment.name for experiment in experiments}.items():
+        check_writable(storage_path, name)
     for experiment in experiments:
         _check_restore(experiment)
+        if options.resume:
+            plan_resume(experiment)
     configs = [build_config(experiment.run, point) for experiment in experiments for point in experiment.points]
     requests = [config.algo_class.default_resource_request(config) for config in configs]
     if options.cluster is None and not ray.is_initialized():
@@ -137,7 +168,7 @@ def _check_room(requests: Sequence[Any], options: RunOptions) -> None:
 
 
 def _check_restore(experiment: Experiment) -> None:
-    """Checks that the checkpoint to start from is one of the experiment's algorithm."""
+    """Checks that the checkpoint to start from is one of the experiment's algorithm, and of its network."""
     if experiment.restore is None:
         return
     from k24_rllib import ALGORITHMS
@@ -146,29 +177,7 @@ def _check_restore(experiment: Experiment) -> None:
     made_by = read_state(checkpoint)["config"]["class"]
     if made_by is not ALGORITHMS[experiment.run]:
         raise ConfigError(f"{checkpoint}: is a checkpoint of a {made_by.__name__}, expected one of {experiment.run}")
-
-
-def _can_resume(experiment: Experiment) -> bool:
-    """Returns whether Tune left an experiment's state in its directory."""
-    from ray.tune import ExperimentAnalysis
-
-    try:
-        return bool(ExperimentAnalysis(experiment.directory).trials)
-    except (ValueError, OSError):
-        return False
-
-
-def check_resume(experiments: Sequence[Experiment]) -> None:
-    """Checks that at least one of the experiments was begun; one that wasn't simply starts."""
-    begun = [experiment for experiment in experiments if _can_resume(experiment)]
-    if not begun:
-        places = ", ".join(experiment.directory for experiment in experiments)
-        raise ConfigError(f"--resume: nothing to resume in {places}, expected the directory of an interrupted run")
-    from k24_rllib.experiments.search import check_section
-
-    for experiment in begun:
-        if experiment.local_directory is not None:
-            check_section(experiment.local_directory, experiment.tune)
+    check_fits(checkpoint, [build_config(experiment.run, point) for point in experiment.points])
 
 
 def _check_machine(requests: Sequence[Any]) -> None:
@@ -218,37 +227,57 @@ def _start_ray(experiments: Sequence[Experiment], options: RunOptions, requests:
     )
 
 
-def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> list[Any]:
+def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave: Any) -> list[Any]:
     """Hands the experiment to Tune and returns its trials."""
     from ray import tune
     from ray.tune.stopper import FunctionStopper
 
-    from k24_rllib.experiments.interrupt import LeaveWhenPaused
-
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # see experiments.interrupt
     if options.verbose == 0:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables at any verbosity
-    resume = options.resume and _can_resume(experiment)
+    plan = plan_resume(experiment) if options.resume else None
+    for note in plan.notes if plan else ():
+        print(note, flush=True)
+    resume = plan is not None and not plan.restarts
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     searched = _search_settings(experiment, options, interrupt, resume=resume)
-    callbacks = [*searched.pop("callbacks"), LeaveWhenPaused(interrupt)]
+    callbacks = [*searched.pop("callbacks"), leave]
+    settings = {
+        "name": experiment.name,
+        "stop": FunctionStopper(lambda trial_id, result: is_reached(experiment.stop, result)),
+        "time_budget_s": experiment.time_budget_s,
+        "checkpoint_config": tune.CheckpointConfig(**experiment.checkpoint_config),
+        "storage_path": experiment.storage_path,
+        "max_failures": experiment.max_failures,
+    }
+    restarts = _restarted(experiment.run, plan.restarts, settings) if plan and plan.restarts else None
     analysis = tune.run(
-        experiment.run,
-        name=experiment.name,
-        stop=FunctionStopper(lambda trial_id, result: is_reached(experiment.stop, result)),
-        time_budget_s=experiment.time_budget_s,
+        restarts or experiment.run,
         num_samples=experiment.num_samples,
-        checkpoint_config=tune.CheckpointConfig(**experiment.checkpoint_config),
-        storage_path=experiment.storage_path,
         restore=str(find_checkpoint(experiment.restore)) if experiment.restore else None,
         resume_config=resume_config,
-        max_failures=experiment.max_failures,
         callbacks=[*callbacks, *logger_callbacks(experiment)],  # last: they write down what the others add
         verbose=options.verbose,
         raise_on_failed_trial=False,
+        **settings,
         **searched,
     )
     return list(analysis.trials)
+
+
+def _restarted(run: str, restarts: Sequence[Restart], settings: Mapping[str, Any]) -> list[Any]:
+    """Returns trials that start again as Tune takes them: as experiments, each with its settings and checkpoint."""
+    from ray.tune.experiment import Experiment as TunesExperiment
+
+    return [
+        TunesExperiment(
+            run=run,
+            config=restart.config,
+            restore=str(restart.checkpoint) if restart.checkpoint is not None else None,
+            **settings,
+        )
+        for restart in restarts
+    ]
 
 
 def _search_settings(experiment: Experiment, options: RunOptions, interrupt: Any, *, resume: bool) -> dict[str, Any]:

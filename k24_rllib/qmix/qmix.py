@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ray.rllib.utils.metrics import (
     SAMPLE_TIMER,
     SYNCH_WORKER_WEIGHTS_TIMER,
 )
+from ray.tune import Checkpoint
 from ray.tune.result import TRIAL_INFO
 from torch import Tensor
 
@@ -30,18 +32,21 @@ from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.envs import TeamEnv, team_env_factory, team_env_names
 from k24_rllib.monitoring import Exporter, Figure
 from k24_rllib.qmix.buffer import EpisodeReplayBuffer, ReplaySample
+from k24_rllib.qmix.checkpoint_files import announce_manifest, sound_checkpoint, written_whole
 from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.diverged import stop_diverged
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.figures import QMIX_FIGURES
 from k24_rllib.qmix.finite import check_episodes
 from k24_rllib.qmix.first_round import FirstRound, tell
+from k24_rllib.qmix.manifest import write_manifest
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
 from k24_rllib.qmix.registry import ALGORITHMS
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 from k24_rllib.qmix.sharing import share_again
+from k24_rllib.qmix.weights import WEIGHTS_FILE, config_of, load_network, read_weights, save_weights
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
@@ -356,13 +361,65 @@ class QMix(Algorithm):
     # --- checkpoints
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Saves a checkpoint as RLlib does, unless it were one of a network that is none.
+        """Writes a checkpoint, whole or not at all, with a manifest of its files: see `qmix.manifest`.
 
         Raises:
-            ConfigError: if a weight is no finite number.
+            ConfigError: if a weight is no finite number: such a network is not saved.
         """
         self.policy.check_finite("so it is not saved")
-        super().save_checkpoint(checkpoint_dir)
+        with written_whole(Path(checkpoint_dir)) as draft:
+            super().save_checkpoint(str(draft))
+            with suppress(ConfigError):  # settings that only a pickle can hold
+                self.save_weights(draft / WEIGHTS_FILE)
+            announce_manifest(draft)
+            write_manifest(draft, algorithm=type(self).__name__)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Takes over a checkpoint, or the sound one before it where it is damaged: see `qmix.checkpoint_files`."""
+        super().load_checkpoint(str(sound_checkpoint(Path(checkpoint_dir))))
+
+    @classmethod
+    def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> Any:
+        """Returns the algorithm of a checkpoint: a directory, a URI or Tune's `Checkpoint`; see `load_checkpoint`."""
+        if filesystem is None and isinstance(path, str | Path) and "://" not in str(path):
+            path = Path(path).expanduser().absolute()
+        given = path if hasattr(path, "as_directory") else Checkpoint(path, filesystem)
+        with given.as_directory() as directory:
+            return super().from_checkpoint(str(sound_checkpoint(Path(directory))), **kwargs)
+
+    def save_weights(self, path: str | Path) -> None:
+        """Writes the network's weights alone into a `.safetensors` file; every checkpoint holds one.
+
+        Raises:
+            ConfigError: for settings that plain JSON can't hold.
+        """
+        save_weights(self.policy.model, self.config, path)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Takes over the weights of a `.safetensors` file, in both networks and in every worker; runs no code of it.
+
+        What else the algorithm remembers stays: the optimizer, the counters, the replay buffer.
+
+        Raises:
+            ConfigError: for a damaged file, or one of another network.
+        """
+        load_network(str(path), read_weights(path).tensors, self.policy.model)
+        self.policy.update_target()
+        self.env_runner_group.sync_weights(global_vars=self._global_vars())
+
+    @classmethod
+    def from_weights(cls, path: str | Path) -> QMix:
+        """Returns an algorithm with the network and the weights of a `.safetensors` file, to act or to train on.
+
+        Everything but the network is as by default, with no workers; it needs a Ray that runs, as every algorithm does.
+        """
+        weights = read_weights(path)
+        config = config_of(weights)
+        config.env_runners(num_env_runners=0, num_envs_per_env_runner=1)
+        config.evaluation(evaluation_interval=None)
+        algorithm: QMix = config.build_algo()
+        algorithm.load_weights(path)
+        return algorithm
 
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
         """Saves a checkpoint, under the name that RLlib's newer algorithms use.
@@ -375,7 +432,6 @@ class QMix(Algorithm):
             The directory, from which `from_checkpoint` and `restore_from_path` restore.
         """
         directory = Path(path) if path is not None else Path(tempfile.mkdtemp(prefix=f"{type(self).__name__}_"))
-        directory.mkdir(parents=True, exist_ok=True)
         self.save_checkpoint(str(directory))
         return str(directory)
 

@@ -130,6 +130,8 @@ def test_files_that_cannot_be_read(call: Call, tmp_path: Path) -> None:
         (["--num-samples", "0"], ["--num-samples: got '0'", "at least 1"]),
         (["--checkpoint-freq", "-1"], ["--checkpoint-freq"]),
         (["--storage-path", __file__], ["storage_path", "is a file"]),
+        (["--storage-path", "s4://bucket/x"], ["unknown kind of storage 's4'", "did you mean 's3'?"]),
+        (["--storage-path", "/proc/nobody"], ["storage_path: /proc/nobody/tiny can't be written to"]),
         (["--stpo", "a=1"], ["unexpected argument '--stpo'", "did you mean '--stop'?"]),
         (["extra.yaml"], ["unexpected argument 'extra.yaml'"]),
         (["--restore", "nowhere"], ["nowhere", "no such directory"]),
@@ -166,6 +168,8 @@ def test_checkpoints_that_are_none(call: Call, tmp_path: Path) -> None:
     assert_one_error_line(call("evaluate", tmp_path), "holds no checkpoint")
     assert_one_error_line(call("evaluate", __file__), "is a file")
     (tmp_path / "algorithm_state.pkl").write_bytes(b"not a pickle")
+    assert_one_error_line(call("evaluate", tmp_path), "is incomplete: manifest.json and rllib_checkpoint.json are miss")
+    (tmp_path / "rllib_checkpoint.json").write_text("{}")
     assert_one_error_line(call("evaluate", tmp_path), "can't be read as part of a checkpoint")
     (tmp_path / "algorithm_state.pkl").write_bytes(pickle.dumps({"config": {"class": int}}))
     assert_one_error_line(call("evaluate", tmp_path), "is not a checkpoint of k24_rllib")
