@@ -1,6 +1,7 @@
 # make train   train K-2:4 QMIX on simple_spread
 # make test    run all tests
 # make lint    ruff and mypy
+# make reliability   long runs with faults (docs/reliability.md)
 # make venv    only build .venv
 
 PYTHON ?= $(shell for name in python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
@@ -8,7 +9,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: train test lint venv clean
+.PHONY: train test lint reliability venv clean
 
 train: $(READY)
 	$(RUN) rllib train -f tuned_examples/k24_spread.yaml
@@ -20,6 +21,9 @@ lint: $(READY)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+reliability: $(READY)
+	$(RUN) python -m pytest -m campaign tests/reliability
 
 venv: $(READY)
 

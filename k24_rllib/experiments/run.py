@@ -14,6 +14,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
+from k24_rllib.experiments.goal import with_goal
 from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
 from k24_rllib.experiments.objective import OBJECTIVE
@@ -230,6 +231,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any) -> li
     if options.verbose == 0:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints tables at any verbosity
     resume = options.resume and _can_resume(experiment)
+    experiment = with_goal(experiment, resume=resume)
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     searched = _search_settings(experiment, options, interrupt, resume=resume)
     callbacks = [*searched.pop("callbacks"), LeaveWhenPaused(interrupt)]

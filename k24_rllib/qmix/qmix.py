@@ -48,9 +48,17 @@ from k24_rllib.qmix.resume import (
     unpacked_buffer,
 )
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
-from k24_rllib.qmix.rounds import Rounds
+from k24_rllib.qmix.rounds import LONGEST_RESTART_S, Rounds
 from k24_rllib.qmix.sharing import share_again
-from k24_rllib.qmix.streams import Streams, drawing_from, env_seed, global_state, set_global_state, undisturbed
+from k24_rllib.qmix.streams import (
+    Streams,
+    draw_from,
+    drawing_from,
+    env_seed,
+    global_state,
+    set_global_state,
+    undisturbed,
+)
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
@@ -103,7 +111,10 @@ class QMix(Algorithm):
         self._last_update: dict[str, Any] = {}
         self._exporter: Exporter | None = None
         super().setup(config)
-        self._rounds = Rounds(self.env_runner_group, Streams.of(self.config.seed), self._restore_workers)
+        streams = Streams.of(self.config.seed)
+        patience_s = LONGEST_RESTART_S if self.config.restart_failed_env_runners else 0.0
+        self._rounds = Rounds(self.env_runner_group, streams, self._restore_workers, patience_s)
+        draw_from(streams.learner(), self.policy.device)  # however many networks were made here before
         torch.set_num_threads(self.config.torch_num_threads)
         set_matmul_precision(self.config.matmul_precision, self.policy.device)
         keep_freed_memory()

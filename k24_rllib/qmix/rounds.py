@@ -8,6 +8,7 @@ what was asked, and asked again by the run that goes on from it.
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from k24_rllib.qmix.streams import Streams
 
 MOST_REPEATS = 3
 """How often a round is asked again of workers that did not return it, before it goes on without theirs."""
+LONGEST_RESTART_S = 120.0
+"""Seconds that Ray may take to start a dead worker again."""
+_LOOK_EVERY_S = 0.2
 
 _tags = itertools.count()
 
@@ -40,18 +44,27 @@ class Rounds:
 
     Args:
         group: The workers.
-        restore: Brings dead workers back, as far as there are any.
+        restore: Brings dead workers back, as far as they have been started again.
+        patience_s: Seconds that a round waits for that, before it goes on without theirs.
 
     Attributes:
         streams: What the rounds draw from.
     """
 
-    def __init__(self, group: EnvRunnerGroup, streams: Streams, restore: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        group: EnvRunnerGroup,
+        streams: Streams,
+        restore: Callable[[], None],
+        patience_s: float = LONGEST_RESTART_S,
+    ) -> None:
         self._group = group
         self._restore = restore
+        self._patience_s = patience_s
         self.streams = streams
         self._next = 0
         self._in_flight: deque[Round] = deque()
+        self._lost: set[int] = set()  # workers that did not come back in time
 
     def __len__(self) -> int:
         """Returns how many rounds are in flight."""
@@ -79,10 +92,27 @@ class Rounds:
             missing = [worker for worker in self._workers() if worker not in played]
             if not missing:
                 break
-            self._restore()
-            self._send(asked, missing)
+            back = self._bring_back(missing)
+            if not back:
+                break
+            self._send(asked, back)
             played |= self._fetch(asked)
         return [played[worker] for worker in sorted(played)]
+
+    def _bring_back(self, missing: Sequence[int]) -> list[int]:
+        """Waits for those of the missing workers that Ray starts again, and returns them; not twice for one in vain."""
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            self._restore()
+            healthy = set(self._group.healthy_env_runner_ids())
+            self._lost -= healthy
+            if healthy | self._lost >= set(missing):
+                break
+            if time.monotonic() > deadline:
+                self._lost |= set(missing) - healthy
+                break
+            time.sleep(_LOOK_EVERY_S)
+        return [worker for worker in missing if worker in healthy]
 
     def drop(self) -> None:
         """Forgets the rounds in flight, after waiting for the workers to end them."""

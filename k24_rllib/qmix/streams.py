@@ -17,7 +17,7 @@ import torch
 from numpy.random import mtrand
 from numpy.typing import NDArray
 
-_TRAINING, _EVALUATION, _REPLAY, _GREEDY = range(4)
+_TRAINING, _EVALUATION, _REPLAY, _GREEDY, _LEARNER = range(5)
 _LARGEST_ENV_SEED = (1 << 31) - 1  # simulators written in C take no more
 _ASIDE = np.random.MT19937(0)
 """What NumPy's global functions draw from in a block that shall leave no trace; such blocks are not nested."""
@@ -54,6 +54,10 @@ class Streams:
         """Returns the stream of the replay buffer's draws."""
         return self._stream(_REPLAY)
 
+    def learner(self) -> np.random.SeedSequence:
+        """Returns the stream of what the learner draws: masks, resets."""
+        return self._stream(_LEARNER)
+
     def _stream(self, *key: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self.entropy, spawn_key=key)
 
@@ -61,6 +65,15 @@ class Streams:
 def env_seed(stream: np.random.SeedSequence) -> int:
     """Returns the seed with which an environment is reset for the episodes of a stream."""
     return int(stream.generate_state(1)[0]) & _LARGEST_ENV_SEED
+
+
+def draw_from(stream: np.random.SeedSequence, device: torch.device) -> None:
+    """Lets PyTorch's (the CPU's and `device`'s), NumPy's and Python's global generators draw from `stream`."""
+    torch_seed, numpy_seed, python_seed = (int(word) for word in stream.generate_state(3, np.uint64))
+    for generator in _torch_generators(device):
+        generator.manual_seed(torch_seed)
+    np.random.seed(numpy_seed & 0xFFFFFFFF)
+    random.seed(python_seed)
 
 
 @contextmanager
@@ -74,12 +87,8 @@ def drawing_from(stream: np.random.SeedSequence, device: torch.device) -> Iterat
         stream: Where the block's draws come from.
         device: The device whose PyTorch generator is meant, beside the CPU's.
     """
-    torch_seed, numpy_seed, python_seed = (int(word) for word in stream.generate_state(3, np.uint64))
     with undisturbed(device):
-        for generator in _torch_generators(device):
-            generator.manual_seed(torch_seed)
-        np.random.seed(numpy_seed & 0xFFFFFFFF)
-        random.seed(python_seed)
+        draw_from(stream, device)
         yield
 
 

@@ -161,7 +161,8 @@ def test_weights_and_temperature_reach_remote_workers(small) -> None:
     assert temperature < 5.0
 
     def state(worker):
-        return worker.get_weights()["default_policy"], worker.global_vars["timestep"]
+        weights = worker.get_weights()["default_policy"]
+        return {name: value.copy() for name, value in weights.items()}, worker.global_vars["timestep"]
 
     ours, _ = state(algo.env_runner)
     assert ours["fc1.temperature"] == pytest.approx(temperature)
