@@ -127,12 +127,15 @@ def test_a_clone_of_another_seed_keeps_its_own_streams(build: Callable[..., Any]
         its.stop()
 
 
-def test_evaluating_without_a_plan_gives_a_return(build: Callable[..., Any]) -> None:
+def test_evaluating_without_a_plan_gives_a_return(build: Callable[..., Any], tmp_path: Path) -> None:
     algo = build(evaluates=False)
+    algo.save_to_path(tmp_path)
     results = [algo.evaluate()["env_runners"] for _ in range(2)]
     assert [its["num_episodes"] for its in results] == [6, 6]
     assert all(np.isfinite(its["episode_return_mean"]) for its in results)
     assert results[0]["episode_return_mean"] != results[1]["episode_return_mean"]  # episodes of its own each time
+    algo.restore_from_path(tmp_path)
+    assert algo.evaluate()["env_runners"]["episode_return_mean"] == results[0]["episode_return_mean"]
     algo.stop()
 
 
