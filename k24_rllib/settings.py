@@ -101,9 +101,9 @@ def whole(
     return Setting(default, doc, check, expected, optional, offers or {})
 
 
-def flag(default: bool, doc: str, *, offers: Mapping[str, str] | None = None) -> Any:
+def flag(default: bool | None, doc: str, *, optional: bool = False, offers: Mapping[str, str] | None = None) -> Any:
     """Declares a switch."""
-    return Setting(default, doc, check_bool, "true or false", offers=offers or {})
+    return Setting(default, doc, check_bool, "true or false", optional, offers or {})
 
 
 def choice(default: str, choices: Iterable[str], doc: str, *, offers: Mapping[str, str] | None = None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import torch
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
@@ -235,6 +236,7 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         return {
             **super().get_state(),
             "policy_change": self.policy_change.get_state(),
+            "last_draws": _plain_draws(self.last_draws),
             "mask_flips": convert_to_numpy(self._mask_flips.get_state()),
         }
 
@@ -245,6 +247,7 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         if self.record.finetuning:  # as the callback has it from the next update on
             self.set_learning_rate(self.cur_lr * self.config["finetune_lr_factor"])
         self.policy_change.set_state(state["policy_change"], self.device)
+        self.last_draws = _draws_from(state.get("last_draws"), self.device)
         self._mask_flips.set_state(convert_to_torch_tensor(state["mask_flips"], device=self.device))
 
     def _check_phase(self) -> None:
@@ -262,6 +265,27 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
                 f"rewind_to: got {self.config['rewind_to']} with a checkpoint of a run that is finetuning without, "
                 "expected null: it has not kept the weights of then"
             )
+
+
+def _plain_draws(draws: list[PatternDraw | None] | None) -> list[tuple[Any, Any] | None] | None:
+    """Returns what the metrics ask of draws, as arrays: they are shown until the next update, also after a resume."""
+    if draws is None:
+        return None
+    return [None if draw is None else convert_to_numpy((draw.likelihood, draw.drawn)) for draw in draws]
+
+
+def _draws_from(plain: list[tuple[Any, Any] | None] | None, device: torch.device) -> list[PatternDraw | None] | None:
+    """Returns draws of what `_plain_draws` returned; their masks are of no use any more, and empty."""
+    if plain is None:
+        return None
+    draws: list[PatternDraw | None] = []
+    for arrays in plain:
+        if arrays is None:
+            draws.append(None)
+            continue
+        likelihood, drawn = convert_to_torch_tensor(arrays, device=device)
+        draws.append(PatternDraw(likelihood, drawn, masks=torch.empty(0, device=device)))
+    return draws
 
 
 PATTERN_FIGURES = (

@@ -212,7 +212,7 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned."""
         super().set_state(state)
-        self.diversity.load_state_dict(convert_to_torch_tensor(state["diversity"], device=self.device))
+        self.diversity.take_over(convert_to_torch_tensor(state["diversity"], device=self.device))
         self.record = RunRecord(**copy.deepcopy(state["record"]))
 
 

@@ -76,7 +76,7 @@ class TeamEnv(ABC):
 
         Args:
             seed: Each copy gets its own stream drawn from it; the same seed gives the same episodes. None goes on
-                with the streams as they are.
+                with the streams as they are. Training gives a new one for every episode.
         """
 
     @abstractmethod

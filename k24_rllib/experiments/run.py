@@ -14,6 +14,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import check_fits, find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
+from k24_rllib.experiments.goal import with_goal
 from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
 from k24_rllib.experiments.memory import check_memory
@@ -239,6 +240,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave
     for note in plan.notes if plan else ():
         print(note, flush=True)
     resume = plan is not None and not plan.restarts
+    experiment = with_goal(experiment, resume=resume)
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     searched = _search_settings(experiment, options, interrupt, resume=resume)
     callbacks = [*searched.pop("callbacks"), leave]

@@ -24,6 +24,7 @@ from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
 from k24_rllib.qmix.finite import check_episodes, check_values
+from k24_rllib.qmix.streams import Streams, drawing_from, env_seed
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -175,7 +176,9 @@ class QMixRolloutWorker(RolloutWorker):
         self._metrics: list[RolloutMetrics] = []
         self._evaluated: list[EpisodeBatch] = []
         self.complaint: str | None = None
-        self._next_seed: int | None = self.seed
+        self._streams = Streams.of(self.config.seed)
+        self._number = 0  # of the next round or, in an evaluation, of this evaluation
+        self._batch = 0  # batches of episodes played in this evaluation
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
 
     def _num_copies(self) -> int:
@@ -187,43 +190,58 @@ class QMixRolloutWorker(RolloutWorker):
     def sample(self, **kwargs: Any) -> EpisodeBatch:
         """Plays episodes: one per copy, or, in an evaluation, hands out the next one of those played."""
         if not self.config.in_evaluation:
-            episodes = self._play()
+            episodes = self._play(self._streams.training(self.worker_index, self._number))
+            self._number += 1
         else:
             if not self._evaluated:
-                played = self._evaluate()
+                played = self._evaluate(self._streams.evaluation(self.worker_index, self._number, self._batch))
+                self._batch += 1
                 self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
             episodes = self._evaluated.pop(0)
             self.record(episodes)
         self.callbacks.on_sample_end(worker=self, samples=episodes)
         return episodes
 
-    def sample_with(self, weights: dict[str, Any], global_vars: dict[str, Any]) -> EpisodeBatch:
-        """Takes over weights and plays with them, in one call: what a pipelined round asks of a remote worker."""
-        self.set_weights(weights, global_vars)
+    def sample_round(self, streams: Streams, number: int) -> EpisodeBatch:
+        """Plays the training round of this number, whatever was played before."""
+        self._streams, self._number = streams, number
         return self.sample()
+
+    def sample_with(
+        self, weights: dict[str, Any], global_vars: dict[str, Any], streams: Streams, number: int
+    ) -> EpisodeBatch:
+        """Takes over weights and plays a round with them: all that decides what a remote worker plays, in one call."""
+        self.set_weights(weights, global_vars)
+        return self.sample_round(streams, number)
+
+    def begin_evaluation(self, streams: Streams, number: int) -> None:
+        """Makes this the run's `number`-th evaluation, whose episodes are its own."""
+        self._streams, self._number, self._batch = streams, number, 0
+        self._evaluated.clear()
 
     def record(self, episodes: EpisodeBatch) -> None:
         """Adds the metrics of `episodes` to those that `get_metrics` returns next."""
         self._metrics += episode_metrics(episodes)
 
-    def _play(self) -> EpisodeBatch:
+    def _play(self, stream: np.random.SeedSequence) -> EpisodeBatch:
+        """Plays one episode in every copy, with all that is random drawn from `stream`."""
         if self.team_env is None:
             raise ValueError("this worker has no environment: set create_local_env_runner or evaluate elsewhere")
         policy = self.policy_map[DEFAULT_POLICY_ID]
         explore = self.config.explore
-        seed, self._next_seed = self._next_seed, None
         epsilon = policy.epsilon() if explore else 0.0
-        name = self.config.env
-        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name)
+        name, seed = self.config.env, env_seed(stream)
+        with drawing_from(stream, policy.device):
+            return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name)
 
-    def _evaluate(self) -> EpisodeBatch:
+    def _evaluate(self, stream: np.random.SeedSequence) -> EpisodeBatch:
         """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.
 
         An exception would have RLlib restart a remote worker and ask it again.
         """
         assert self.team_env is not None
         try:
-            episodes = self._play()
+            episodes = self._play(stream)
         except ConfigError as error:
             self.complaint = str(error)
             episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)

@@ -134,10 +134,12 @@ class QMixSettings(Declared):
     buffer_episodes: int = whole(
         5_000, "Episodes kept for replay. More is more varied and older.", low=1, high=100_000_000
     )
-    store_buffer_in_checkpoints: bool = flag(
-        False,
-        "Whether a checkpoint holds the replay buffer: a resumed run then continues where it stopped instead of "
-        "filling a new buffer first, and the checkpoint is larger.",
+    store_buffer_in_checkpoints: bool | None = flag(
+        None,
+        "Whether a checkpoint holds the replay buffer: a resumed run then goes on exactly as if it had not been "
+        "stopped, instead of filling a new buffer first, and the checkpoint is larger. null: where a full buffer has "
+        "less than 1 GiB.",
+        optional=True,
     )
     # Prioritised replay (arXiv 1511.05952, table 3, proportional); the paper's beta also ends at 1 with its run.
     replay: str = choice(

@@ -161,10 +161,13 @@ def test_weights_and_temperature_reach_remote_workers(small) -> None:
     assert temperature < 5.0
 
     def state(worker):
-        return worker.get_weights()["default_policy"], worker.global_vars["timestep"]
+        weights = worker.get_weights()["default_policy"]
+        return {name: value.copy() for name, value in weights.items()}, worker.global_vars["timestep"]
 
-    (ours, _), *theirs = algo.env_runner_group.foreach_env_runner(state)
+    ours, _ = state(algo.env_runner)
     assert ours["fc1.temperature"] == pytest.approx(temperature)
+    algo.training_step()  # with what was learned before it
+    _, *theirs = algo.env_runner_group.foreach_env_runner(state)
     for weights, timestep in theirs:
         assert timestep == result["timesteps_total"]
         for name, value in ours.items():
