@@ -9,7 +9,7 @@ from k24_rllib.cli.modules import add_import, import_modules
 from k24_rllib.command_line import Parser, whole_number
 from k24_rllib.experiments.checkpoints import find_checkpoint, read_state
 from k24_rllib.experiments.evaluate import DEFAULT_EPISODES, DEFAULT_SEED, evaluate_checkpoint
-from k24_rllib.experiments.ray_session import quiet_ray, start_ray
+from k24_rllib.experiments.ray_session import quiet_ray, start_ray, stop_ray
 
 
 def make_parser(program: str) -> Parser:
@@ -52,6 +52,9 @@ def run(program: str, words: Sequence[str]) -> int:
     read_state(checkpoint)  # what is no checkpoint is refused before Ray starts
     print(f"checkpoint     {checkpoint}", flush=True)
     start_ray(verbose=arguments.verbose)  # RLlib needs it to build an algorithm, even one without workers
-    for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
-        print(line, flush=True)
+    try:
+        for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
+            print(line, flush=True)
+    finally:
+        stop_ray()
     return 0

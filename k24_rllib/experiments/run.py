@@ -17,7 +17,7 @@ from k24_rllib.experiments.experiment import Experiment, build_config
 from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
 from k24_rllib.experiments.objective import OBJECTIVE
-from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
+from k24_rllib.experiments.ray_session import LOOPBACK, keep_files, start_ray, stop_ray
 from k24_rllib.experiments.space import as_tune
 from k24_rllib.experiments.stopping import is_reached
 from k24_rllib.experiments.tune_section import VARIANTS
@@ -79,7 +79,10 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     _make_ready([experiment], options, requests)
     with Interrupt() as interrupt:
         trials = _run_tune(experiment, options, interrupt)
-    return Outcome(trials, interrupt.signal)
+    outcome = Outcome(trials, interrupt.signal)
+    if outcome.failed:
+        keep_files()
+    return outcome
 
 
 def failure(trial: Any) -> str:
@@ -105,9 +108,13 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     try:
         _make_ready(experiments, options, requests)
         yield
+    except Exception as error:
+        if not isinstance(error, ConfigError):
+            keep_files()
+        raise
     finally:
         if ours:
-            ray.shutdown()
+            stop_ray()
 
 
 def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
