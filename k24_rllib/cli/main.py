@@ -37,6 +37,8 @@ example:
 
 COMMANDS = ("train", "evaluate", "compare", "config", "bench")
 """Each is a module of this package with `run(program, words)`, imported when it is asked for."""
+_SAID_BY_US = "^A worker died or was killed while executing|killed due to memory pressure"
+"""Ray's pages about dead workers, for which trials say a line; Ray reads the switch when it is imported."""
 _LONG = ("train", "compare")
 """Those that are stopped by signals, and save what they have."""
 
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_code(lambda: _dispatch("rllib", argv), argv)
     words, program = sys.argv[1:], "k24" if Path(sys.argv[0]).stem == "k24" else "rllib"
     _stay_on_loopback(words)
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _SAID_BY_US)
     if words[:1] and words[0] in _LONG and not {"-h", "--help"} & set(words):
         return run_in_own_session(lambda: exit_code(lambda: _dispatch(program, words), words))
     return exit_code(lambda: _dispatch(program, words), words)

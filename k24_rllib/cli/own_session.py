@@ -9,11 +9,13 @@ Ray's processes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -43,7 +45,10 @@ def run_in_own_session(command: Callable[[], int]) -> int:
         signal.signal(number, lambda received, frame: _hand_on(child, received))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
     _, status = os.waitpid(child, 0)
-    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    if os.WIFEXITED(status):
+        return os.WEXITSTATUS(status)
+    _end_session(child)
+    return 128 + os.WTERMSIG(status)
 
 
 def _lead(parent: int, wanted: Sequence[signal.Signals]) -> None:
@@ -57,12 +62,19 @@ def _lead(parent: int, wanted: Sequence[signal.Signals]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
 
 
+def _end_session(leader: int) -> None:
+    """Kills what is left of a session whose leader was killed; some of Ray's processes would stay for a minute."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):  # it has ended meanwhile
+            session = (process / "stat").read_text().rpartition(")")[2].split()[3]
+            if int(session) == leader:
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 def _hand_on(child: int, number: int) -> None:
     """Sends a signal on to the child, if it is still there."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(child, number)
-    except ProcessLookupError:
-        return
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

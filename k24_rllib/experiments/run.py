@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def failure(trial: Any) -> str:
     if not log.is_file():  # not copied there, or not on this machine
         log = Path(trial.error_file or log)
     lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
-    return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
+    reason = re.sub(r"^k24_rllib[\w.]*: ", "", lines[-1]) if lines else "no reason given"  # our own errors speak for themselves
+    return f"trial {trial} failed: {reason}; all of it in {log}"
 
 
 @contextmanager

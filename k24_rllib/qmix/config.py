@@ -255,6 +255,18 @@ class QMixConfig(Declared, AlgorithmConfig):
         "both at once; episodes are then played with weights one round of updates older, no more and no less. Both "
         "repeat a run exactly from its seed.",
     )
+    sample_timeout_s: float | None = number(
+        600.0,
+        "Seconds that a worker may play at one round, after which its environment counts as hanging; null waits without "
+        "end. Give a few times what a round takes: a hang is then noticed as soon.",
+        above=0.0,
+        optional=True,
+    )
+    max_round_retries: int = whole(
+        3,
+        "Rounds that a worker may fail, as its environment raises, hangs or ends its process, and is started anew for; "
+        "the next ends the trial. Ten rounds that it plays make up for one. restart_failed_env_runners: false allows none.",
+    )
     min_sample_timesteps_per_iteration: int | None = whole(
         4_000, "Environment steps of an iteration, at least; a result comes after each.", optional=True
     )
@@ -365,7 +377,10 @@ class QMixConfig(Declared, AlgorithmConfig):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Any:
         """Returns the configuration of a checkpoint, with today's names for what older ones hold."""
-        return super().from_state(cls._todays(state))
+        todays = cls._todays(state)
+        if "max_round_retries" not in todays:  # from before rounds had a limit: what stands there is RLlib's default
+            todays.pop("sample_timeout_s", None)
+        return super().from_state(todays)
 
     @staticmethod
     def _todays(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import deque
 from pathlib import Path
@@ -12,7 +13,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.rllib.utils.metrics import (
     NUM_AGENT_STEPS_SAMPLED,
@@ -33,12 +34,14 @@ from k24_rllib.qmix.config import QMixConfig
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.figures import QMIX_FIGURES
 from k24_rllib.qmix.first_round import FirstRound, tell
+from k24_rllib.qmix.notices import say
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
 from k24_rllib.qmix.registry import ALGORITHMS
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 from k24_rllib.qmix.sharing import share_again
+from k24_rllib.qmix.workers import Failures, RemoteRounds, play_here
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
@@ -92,6 +95,10 @@ class QMix(Algorithm):
         self._last_update: dict[str, Any] = {}
         self._exporter: Exporter | None = None
         super().setup(config)
+        self._failures = Failures(self.config, self._say)
+        self._remote_rounds = RemoteRounds(self.env_runner_group, self.config, self._failures)
+        if self._trial is not None:  # a process of Tune's, which may be ended
+            self.env_runner.watch.last_resort = self._end_of_a_hang
         torch.set_num_threads(self.config.torch_num_threads)
         set_matmul_precision(self.config.matmul_precision, self.policy.device)
         keep_freed_memory()
@@ -159,16 +166,16 @@ class QMix(Algorithm):
 
     def _sample(self) -> list[EpisodeBatch]:
         """Returns the episodes of the next round, in the order of the workers."""
-        group, ahead = self.env_runner_group, self.config.rollouts_ahead
-        if not ahead or group.num_remote_workers() == 0:
-            batches: list[EpisodeBatch] = synchronous_parallel_sample(worker_set=group, concat=False)
-            return batches
+        ahead = self.config.rollouts_ahead
+        if self.env_runner_group.num_remote_workers() == 0:
+            return play_here(self.env_runner, self._failures)
+        if not ahead:
+            return self._remote_rounds.play("round")
         # A round is asked for with the weights of now, before the learner uses the round that is taken up here. So the
         # round taken up was played with weights `ahead` rounds old, always, and runs repeat whatever the timing.
         while len(self._rounds_ahead) <= ahead:
             self._ask_for_round()
-        played = group.fetch_ready_async_reqs(tags=self._rounds_ahead.popleft(), timeout_seconds=None)
-        return [batch for _, batch in sorted(played, key=lambda reply: reply[0])]
+        return self._remote_rounds.take(self._rounds_ahead.popleft())
 
     def _ask_for_round(self) -> None:
         """Sends the weights to every remote worker and has it play a round with them."""
@@ -176,8 +183,32 @@ class QMix(Algorithm):
         tag = f"round {self._rounds_asked}"
         weights = ray.put(self.env_runner.get_weights())
         kwargs = {"weights": weights, "global_vars": self._global_vars()}
-        self.env_runner_group.foreach_env_runner_async("sample_with", tag=tag, kwargs=kwargs)
+        self._remote_rounds.ask(tag, kwargs)
         self._rounds_ahead.append(tag)
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Gives workers that Ray has started anew their state, and says so."""
+        restored: list[int] = super().restore_env_runners(env_runner_group)
+        if env_runner_group is self.env_runner_group:
+            for worker in restored:
+                self._failures.restarted(worker)
+            self._remote_rounds.check_alive()
+        return restored
+
+    def _say(self, text: str) -> None:
+        """Says a line about this trial while it runs."""
+        trial = self._trial_info or self._trial
+        say(text, None if trial is None else trial.trial_id)
+
+    def _end_of_a_hang(self, stack: str) -> None:
+        """Ends this process, whose environment hangs where it can't be interrupted; called by the thread that watches."""
+        file = Path(self.logdir) / "hang.txt"
+        file.write_text(stack)
+        self._say(
+            f"environment {self.config.env!r} (in the learner's process): hangs where it can't be interrupted; the trial "
+            f"ends, and {file} says where"
+        )
+        os._exit(1)
 
     def _take_in(self, batch: EpisodeBatch) -> None:
         """Adds sampled episodes to the buffer, the reward statistics, the counters and the results."""

@@ -5,7 +5,10 @@ Shapes: `E` environment copies, `N` agents, `T` time steps, `U` actions.
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -19,9 +22,11 @@ from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.tune.registry import register_env
 
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
+from k24_rllib.envs.faults import EnvironmentFault, Overdue, fault_at
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
+from k24_rllib.qmix.watch import RoundWatch
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -96,7 +101,8 @@ def collect_episodes(
         `E` episodes.
 
     Raises:
-        ConfigError: if the environment's mask owners cannot be, or change within an episode.
+        EnvironmentFault: if the environment raises, gives arrays of another form than it said, mask owners that cannot
+            be or change within an episode, or does not return in time.
     """
     device = model.device
     episodes = EpisodeBatch.empty(
@@ -105,8 +111,8 @@ def collect_episodes(
     weights = model.agent.weights(explore)
     chooser = EpsilonGreedy((env.episode_limit, env.num_envs, env.num_agents, env.num_actions), epsilon, device)
     last_actions = torch.full((env.num_envs, env.num_agents), -1, dtype=torch.int64, device=device)
-    step = env.reset(seed)
-    env.check_mask_ids(step.mask_ids)
+    step = _reset(env, seed)
+    form = step.form
     episodes.mask_ids[:] = step.mask_ids
     groups = model.groups(episodes.mask_ids)
     hidden = model.initial_hidden(groups)
@@ -118,14 +124,39 @@ def collect_episodes(
         q, hidden = model.unroll(inputs, hidden, weights, groups)  # [N, 1, E, U]
         last_actions = chooser(t, q[:, 0].transpose(0, 1), torch.from_numpy(step.avail_actions).to(device))  # [E, N]
         actions = last_actions.cpu().numpy()
-        step = env.step(actions)
-        env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
+        try:
+            step = env.step(actions)
+            _check_form(env, step, form)
+            env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
+        except (Exception, Overdue) as error:
+            raise fault_at(f"step {t + 1}", error) from error
         _write_transition(episodes, t, actions, step, running)
         if step.done.any():
             if step.done.all():
                 break
             running = _running(~step.done)
     return episodes
+
+
+def _reset(env: TeamEnv, seed: int | None) -> TeamStep:
+    """Begins an episode in every copy, and looks at what the environment gives."""
+    try:
+        step = env.reset(seed)
+        env.check_arrays(step)
+        env.check_mask_ids(step.mask_ids)
+    except (Exception, Overdue) as error:
+        raise fault_at("reset", error) from error
+    return step
+
+
+def _check_form(env: TeamEnv, step: TeamStep, form: tuple[Any, ...]) -> None:
+    """Checks that a step's arrays have the form of the reset's, which takes a microsecond where they have."""
+    try:
+        if step.form == form:
+            return
+    except AttributeError:  # something is no array at all
+        pass
+    env.check_arrays(step)
 
 
 def _running(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:
@@ -152,6 +183,15 @@ def _write_transition(
     _write_observation(episodes, t + 1, step, running)
 
 
+@dataclass(frozen=True)
+class RoundFault:
+    """What a remote worker gives instead of episodes where its environment failed."""
+
+    line: str
+    """Worker, environment, step and what was wrong."""
+    traceback: str
+
+
 class QMixRolloutWorker(RolloutWorker):
     """RLlib's rollout worker, whose `sample()` plays whole episodes in lockstep.
 
@@ -167,6 +207,7 @@ class QMixRolloutWorker(RolloutWorker):
         self._evaluated: list[EpisodeBatch] = []
         self._next_seed: int | None = self.seed
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
+        self.watch = RoundWatch(self.config.sample_timeout_s)
 
     def _num_copies(self) -> int:
         duration = self.config.evaluation_duration
@@ -192,6 +233,23 @@ class QMixRolloutWorker(RolloutWorker):
         self.set_weights(weights, global_vars)
         return self.sample()
 
+    def attempt(self, **kwargs: Any) -> EpisodeBatch | RoundFault:
+        """Plays a round for the learner's process; what the environment does wrong comes back instead of episodes.
+
+        RLlib ends a worker in which anything raises, and with it the exception's text.
+        """
+        try:
+            return self.sample_with(**kwargs) if kwargs else self.sample()
+        except EnvironmentFault as fault:
+            return RoundFault(str(fault), traceback.format_exc())
+
+    def renew(self) -> None:
+        """Makes the environments anew, after a fault that they may not have outlived."""
+        if self.team_env is not None:
+            with contextlib.suppress(Exception):
+                self.team_env.close()
+            self.team_env = self.env.make(self._num_copies())
+
     def record(self, episodes: EpisodeBatch) -> None:
         """Adds the metrics of `episodes` to those that `get_metrics` returns next."""
         self._metrics += episode_metrics(episodes)
@@ -203,7 +261,12 @@ class QMixRolloutWorker(RolloutWorker):
         explore = self.config.explore
         seed, self._next_seed = self._next_seed, None
         epsilon = policy.epsilon() if explore else 0.0
-        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+        try:
+            with self.watch:
+                return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+        except (EnvironmentFault, Overdue) as error:
+            fault = error if isinstance(error, EnvironmentFault) else fault_at("between steps", error)
+            raise fault.of(str(self.config.env), self.worker_index) from error
 
     def set_weights(self, weights: Any, global_vars: Any = None, weights_seq_no: int | None = None) -> None:
         """Takes over weights; episodes played with older ones are no longer handed out."""
@@ -217,6 +280,7 @@ class QMixRolloutWorker(RolloutWorker):
 
     def stop(self) -> None:
         """Closes the environments."""
+        self.watch.stop()
         if self.team_env is not None:
             self.team_env.close()
         super().stop()

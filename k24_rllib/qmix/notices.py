@@ -1,0 +1,41 @@
+"""Lines that a trial has to say while it runs, as of a worker that is restarted; whoever shows progress shows them.
+
+They go through Ray's key-value store, which reaches that process from any node.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_initialized,
+    _internal_kv_list,
+    _internal_kv_put,
+)
+
+logger = logging.getLogger(__name__)
+_PREFIX = "k24_rllib notice of "
+
+
+def say(text: str, trial_id: str | None) -> None:
+    """Says a line: to whoever asks for the trial's, or in the log where no Tune runs the algorithm."""
+    if trial_id is None or not _internal_kv_initialized():
+        logger.warning(text)
+    else:
+        _internal_kv_put(f"{_PREFIX}{trial_id} {time.time_ns()}", text)
+
+
+def heard() -> list[tuple[str, str]]:
+    """Returns the lines said since the last call, each with its trial's id, in the order in which they were said."""
+    if not _internal_kv_initialized():
+        return []
+    lines = []
+    for key in sorted(_internal_kv_list(_PREFIX), key=lambda key: key.decode().rpartition(" ")[2]):
+        text = _internal_kv_get(key)
+        _internal_kv_del(key)
+        if text is not None:
+            lines.append((key.decode().removeprefix(_PREFIX).partition(" ")[0], text.decode()))
+    return lines
