@@ -1,5 +1,6 @@
 # make train   train K-2:4 QMIX on simple_spread
 # make test    run all tests
+# make reliability   faults on real runs, many times over (hours)
 # make lint    ruff and mypy
 # make venv    only build .venv
 
@@ -8,13 +9,16 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: train test lint venv clean
+.PHONY: train test reliability lint venv clean
 
 train: $(READY)
 	$(RUN) rllib train -f tuned_examples/k24_spread.yaml
 
 test: $(READY)
 	$(RUN) python -m pytest
+
+reliability: $(READY)
+	$(RUN) python -m pytest -m campaign tests/reliability
 
 lint: $(READY)
 	$(RUN) ruff check .

@@ -271,6 +271,9 @@ def _print_result(trial: Any, program: str, modules: Sequence[str]) -> None:
     result = trial.last_result or {}
     steps, seconds = result_value(result, ENV_STEPS) or 0, result_value(result, SECONDS) or 0
     print(f"\n{trial} finished: {steps:,.0f} environment steps in {duration(seconds)} of training")
+    restarts = (result.get("info") or {}).get("num_worker_restarts")
+    if restarts:
+        print(f"restarts       {restarts} of workers or environments that failed")
     if trial.checkpoint is None:
         print("no checkpoint was asked for, so there is none to evaluate")
         return

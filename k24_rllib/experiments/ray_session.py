@@ -64,7 +64,7 @@ def start_ray(
         return
     settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "dashboard_host": dashboard_host}
     settings["_node_ip_address"] = LOOPBACK  # obeyed where `stay_on_loopback` came before Ray was imported
-    remove_leftovers(_root())
+    remove_leftovers(ray_root())
     with _own_sigterm():
         url = _init(settings)
     if verbose == 0:
@@ -112,7 +112,7 @@ def _session() -> Path:
     return Path(_global_node.get_session_dir_path())
 
 
-def _root() -> Path:
+def ray_root() -> Path:
     """Returns where Ray's directories lie."""
     from ray._common.utils import get_default_ray_temp_dir
 

@@ -45,6 +45,7 @@ from k24_rllib.qmix.workers import Failures, RemoteRounds, play_here
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
+NUM_RESTARTS = "num_worker_restarts"
 LAST_TARGET_UPDATE = "last_target_update_episode"
 UPDATES_OWED = "updates_owed"
 LEARN_TIMER = "learn"
@@ -95,7 +96,7 @@ class QMix(Algorithm):
         self._last_update: dict[str, Any] = {}
         self._exporter: Exporter | None = None
         super().setup(config)
-        self._failures = Failures(self.config, self._say)
+        self._failures = Failures(self.config, self._say_restarted)
         self._remote_rounds = RemoteRounds(self.env_runner_group, self.config, self._failures)
         if self._trial is not None:  # a process of Tune's, which may be ended
             self.env_runner.watch.last_resort = self._end_of_a_hang
@@ -194,6 +195,11 @@ class QMix(Algorithm):
                 self._failures.restarted(worker)
             self._remote_rounds.check_alive()
         return restored
+
+    def _say_restarted(self, text: str) -> None:
+        """Counts a restart and says it."""
+        self._counters[NUM_RESTARTS] += 1
+        self._say(text)
 
     def _say(self, text: str) -> None:
         """Says a line about this trial while it runs."""

@@ -24,8 +24,8 @@ from k24_rllib.qmix.watch import GRACE_S
 
 STARTED_S = 30.0
 """Seconds beside those of its round in which a worker must answer: it may have just been started."""
-FORGIVEN = 0.1
-"""How much of a failure a round that is played makes up for."""
+FORGIVING_ROUNDS = 10
+"""Rounds played that make up for a failure."""
 _END_S = 10.0
 
 
@@ -48,15 +48,14 @@ class Failures:
 
     Args:
         config: How many there may be.
-        say: Says a line to the user.
+        say: Says a line to the user, one for each restart.
     """
 
     def __init__(self, config: QMixConfig, say: Callable[[str], None]) -> None:
         self._allowed = config.max_round_retries if config.restart_failed_env_runners else 0
         self._say = say
-        self._open: dict[int, float] = {}
+        self._open: dict[int, int] = {}  # rounds that have to be played to make up for failures, by worker
         self._why: dict[int, str] = {}
-        self.restarts = 0
 
     def failed(self, worker: int, why: str, traceback: str = "") -> None:
         """Takes note of a failure.
@@ -64,10 +63,10 @@ class Failures:
         Raises:
             RoundsFailedError: where there were too many.
         """
-        self._open[worker] = self._open.get(worker, 0.0) + 1.0
-        if self._open[worker] > self._allowed:
+        self._open[worker] = self._open.get(worker, 0) + FORGIVING_ROUNDS
+        if self._open[worker] > self._allowed * FORGIVING_ROUNDS:
             who = why if why.startswith("environment") else f"worker {worker} {why}"
-            after = f"; given up after {self._allowed} restarts" if self._allowed else ""
+            after = f"; given up (max_round_retries: {self._allowed})" if self._allowed else ""
             raise RoundsFailedError(f"{who}{after}") from (WorkerTraceback(traceback) if traceback else None)
         self._why[worker] = why
         if worker == 0:
@@ -76,11 +75,10 @@ class Failures:
     def played(self, worker: int) -> None:
         """Takes note of a round that a worker has played."""
         if worker in self._open:
-            self._open[worker] = max(self._open[worker] - FORGIVEN, 0.0)
+            self._open[worker] = max(self._open[worker] - 1, 0)
 
     def restarted(self, worker: int) -> None:
         """Says that a worker is there again."""
-        self.restarts += 1
         who = f"worker {worker} restarted" if worker else "environments made anew"
         self._say(f"{who} ({self._why.pop(worker, 'it was gone')})")
 
@@ -194,10 +192,8 @@ def how_it_died(error: BaseException) -> str:
     """Returns why a worker's process is gone, as far as Ray tells."""
     if isinstance(error, OutOfMemoryError):
         return "died: Ray ended it as memory ran out"
-    text = " ".join(str(error).split())
-    if "connection error code" in text or "SIGKILL" in text:
-        return "died: killed, or crashed"
-    return f"died: {told(error)}"
+    is_gone = isinstance(error, RayActorError)  # of a process that it didn't end itself Ray can't tell more
+    return "died: killed, or crashed" if is_gone else f"died: {told(error)}"
 
 
 def _cause(error: RayActorError) -> str:
