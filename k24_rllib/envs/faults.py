@@ -8,7 +8,7 @@ LONGEST = 160
 """Characters of an exception's own text that a line has room for."""
 
 
-class EnvironmentFault(ConfigError):
+class EnvironmentFault(ConfigError):  # noqa: N818 (EnvironmentError is Python's)
     """An environment raised, hung, or gave something of no use; the message says what, at which step."""
 
     def of(self, name: str, worker: int) -> EnvironmentFault:
@@ -32,8 +32,6 @@ def told(error: BaseException) -> str:
 
 def fault_at(place: str, error: BaseException) -> EnvironmentFault:
     """Returns what to say of an environment's `error`; `place` is `reset` or the step, counted from 1."""
-    if isinstance(error, ConfigError):  # it names what was wrong already
-        return EnvironmentFault(f"{place}: {error}")
-    if isinstance(error, Overdue):
+    if isinstance(error, ConfigError | Overdue):  # it says what was wrong already
         return EnvironmentFault(f"{place}: {error}")
     return EnvironmentFault(f"{place} raised {told(error)}")

@@ -20,7 +20,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from k24_rllib.command_line import Stopped
 
-
 _HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

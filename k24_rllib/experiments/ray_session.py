@@ -53,8 +53,6 @@ def start_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else every worker warns of a future change
-    import ray
-
     settings: dict[str, Any] = {
         "log_to_driver": verbose > 0,
         "logging_level": logging.INFO if verbose > 0 else logging.CRITICAL,

@@ -92,7 +92,9 @@ def failure(trial: Any) -> str:
     if not log.is_file():  # not copied there, or not on this machine
         log = Path(trial.error_file or log)
     lines = [line for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
-    reason = re.sub(r"^k24_rllib[\w.]*: ", "", lines[-1]) if lines else "no reason given"  # our own errors speak for themselves
+    reason = (
+        re.sub(r"^k24_rllib[\w.]*: ", "", lines[-1]) if lines else "no reason given"
+    )  # our own errors speak for themselves
     return f"trial {trial} failed: {reason}; all of it in {log}"
 
 

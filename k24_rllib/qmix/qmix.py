@@ -207,12 +207,11 @@ class QMix(Algorithm):
         say(text, None if trial is None else trial.trial_id)
 
     def _end_of_a_hang(self, stack: str) -> None:
-        """Ends this process, whose environment hangs where it can't be interrupted; called by the thread that watches."""
+        """Ends this process, whose environment hangs and can't be interrupted; called by the thread that watches."""
         file = Path(self.logdir) / "hang.txt"
         file.write_text(stack)
         self._say(
-            f"environment {self.config.env!r} (in the learner's process): hangs where it can't be interrupted; the trial "
-            f"ends, and {file} says where"
+            f"environment {self.config.env!r} (in the learner's process): hangs where it can't be interrupted, see {file}"
         )
         os._exit(1)
 

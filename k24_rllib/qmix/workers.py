@@ -111,7 +111,9 @@ class RemoteRounds:
         limit = self._config.sample_timeout_s
         timeout = None if limit is None else limit + GRACE_S + STARTED_S
         manager = self._group._worker_manager  # the group's own method drops errors, after logging them at length
-        results = {result.actor_id: result for result in manager.fetch_ready_async_reqs(tags=tag, timeout_seconds=timeout)}
+        results = {
+            result.actor_id: result for result in manager.fetch_ready_async_reqs(tags=tag, timeout_seconds=timeout)
+        }
         played: list[EpisodeBatch] = []
         for worker in sorted(self._asked.pop(tag)):
             if worker not in results:
