@@ -43,7 +43,7 @@ The file has the format of RLlib's tuned examples:
 Everything in it is checked before Ray starts. Ctrl-C finishes the iteration, saves a checkpoint and says how to go
 on; a second Ctrl-C leaves at once.
 
-exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM)
+exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP)
 """
 
 

@@ -210,9 +210,7 @@ class QMix(Algorithm):
         """Ends this process, whose environment hangs and can't be interrupted; called by the thread that watches."""
         file = Path(self.logdir) / "hang.txt"
         file.write_text(stack)
-        self._say(
-            f"environment {self.config.env!r} (in the learner's process): hangs where it can't be interrupted, see {file}"
-        )
+        self._say(f"environment {self.config.env!r} (in the learner's process): hangs beyond interruption, see {file}")
         os._exit(1)
 
     def _take_in(self, batch: EpisodeBatch) -> None:

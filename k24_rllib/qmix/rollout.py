@@ -26,6 +26,7 @@ from k24_rllib.envs.faults import EnvironmentFault, Overdue, fault_at
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
+from k24_rllib.qmix.notices import say
 from k24_rllib.qmix.watch import RoundWatch
 
 MAX_EVALUATION_COPIES = 128
@@ -203,6 +204,7 @@ class QMixRolloutWorker(RolloutWorker):
     def __init__(self, **kwargs: Any) -> None:
         torch.set_num_threads(kwargs["config"].torch_num_threads)
         super().__init__(**kwargs)
+        self._trial_id: str | None = kwargs.get("tune_trial_id")
         self._metrics: list[RolloutMetrics] = []
         self._evaluated: list[EpisodeBatch] = []
         self._next_seed: int | None = self.seed
@@ -221,7 +223,7 @@ class QMixRolloutWorker(RolloutWorker):
             episodes = self._play()
         else:
             if not self._evaluated:
-                played = self._play()
+                played = self._play_for_evaluation()
                 self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
             episodes = self._evaluated.pop(0)
             self.record(episodes)
@@ -253,6 +255,15 @@ class QMixRolloutWorker(RolloutWorker):
     def record(self, episodes: EpisodeBatch) -> None:
         """Adds the metrics of `episodes` to those that `get_metrics` returns next."""
         self._metrics += episode_metrics(episodes)
+
+    def _play_for_evaluation(self) -> EpisodeBatch:
+        """Plays episodes; says itself what goes wrong in a remote worker, of which RLlib would not tell."""
+        try:
+            return self._play()
+        except EnvironmentFault as fault:
+            if self.worker_index > 0:
+                say(f"evaluation: {fault}", self._trial_id)
+            raise
 
     def _play(self) -> EpisodeBatch:
         if self.team_env is None:
