@@ -14,6 +14,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,8 @@ from k24_rllib.command_line import Stopped
 
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What ends a run by way of a checkpoint."""
+ONCE_S = 0.2
+"""Seconds within which the same signal counts once."""
 _PR_SET_PDEATHSIG = 1  # prctl.h
 
 
@@ -41,8 +44,9 @@ def run_in_own_session(command: Callable[[], int]) -> int:
     if child == 0:
         _lead(parent, wanted)
         return command()
+    hand_on = _HandOn(child)
     for number in wanted:
-        signal.signal(number, lambda received, frame: _hand_on(child, received))
+        signal.signal(number, hand_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDED_ON)
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status):
@@ -71,10 +75,23 @@ def _end_session(leader: int) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def _hand_on(child: int, number: int) -> None:
-    """Sends a signal on to the child, if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, number)
+class _HandOn:
+    """Sends signals on to the child, if it is still there.
+
+    `timeout` sends its signal to the process and then to the group: what comes twice at once was meant once.
+    """
+
+    def __init__(self, child: int) -> None:
+        self._child = child
+        self._last: tuple[int, float] = (0, 0.0)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now, (before, then) = time.monotonic(), self._last
+        if number == before and now - then < ONCE_S:
+            return
+        self._last = (number, now)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._child, number)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -84,9 +84,8 @@ class Progress(Callback):
         from k24_rllib.qmix.notices import heard
 
         by_id = {trial.trial_id: trial for trial in trials}
-        for trial_id, text in heard():
-            if trial_id in by_id:
-                print(f"{self._label(by_id[trial_id], trials)}{text}", flush=True)
+        for trial_id, text in heard(by_id):
+            print(f"{self._label(by_id[trial_id], trials)}{text}", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -19,7 +19,7 @@ _STARTED = 19  # field of /proc/PID/stat after the name and the state, see proc(
 def mark(session: Path) -> None:
     """Marks the directory of a Ray that this process has started as one to remove."""
     own = os.getpid()
-    (session / MARK).write_text(json.dumps({"pid": own, "started": _started(own)}))
+    (session / MARK).write_text(json.dumps({"pid": own, "started": _started(own), "where": _where()}))
 
 
 def keep(session: Path) -> None:
@@ -40,8 +40,8 @@ def remove(session: Path) -> None:
 def remove_leftovers(root: Path) -> None:
     """Removes marked directories whose Ray is gone though nobody could remove them, as after SIGKILL.
 
-    They must be this user's, the process that marked them must have ended, and no process may hold one of their
-    sockets. Where that can't be told (elsewhere than on Linux), they stay.
+    They must be this user's, from this machine since it started and this container, the process that marked them must
+    have ended, and no process may hold one of their sockets. Where that can't be told, they stay.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -50,6 +50,7 @@ def remove_leftovers(root: Path) -> None:
         try:
             marked = json.loads(found.read_text())
             is_ours = found.stat().st_uid == session.stat().st_uid == os.getuid() and not session.is_symlink()
+            is_ours = is_ours and marked["where"] == _where()
             if is_ours and _started(int(marked["pid"])) != marked["started"] and not _has_sockets(session):
                 remove(session)
         except (OSError, ValueError, KeyError, TypeError):  # another run removes it just now, or wrote something else
@@ -63,6 +64,14 @@ def _started(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[_STARTED])
+
+
+def _where() -> str | None:
+    """Returns what tells machines, their starts and containers apart: in each of them a process' number is another's."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
 
 
 def _has_sockets(session: Path) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 
 from ray.experimental.internal_kv import (
     _internal_kv_del,
@@ -21,21 +22,23 @@ _PREFIX = "k24_rllib notice of "
 
 
 def say(text: str, trial_id: str | None) -> None:
-    """Says a line: to whoever asks for the trial's, or in the log where no Tune runs the algorithm."""
-    if trial_id is None or not _internal_kv_initialized():
-        logger.warning(text)
-    else:
+    """Says a line: in this process's log, and to whoever asks for the trial's; None is one that Tune does not run."""
+    logger.warning(text)
+    if trial_id is not None and _internal_kv_initialized():
         _internal_kv_put(f"{_PREFIX}{trial_id} {time.time_ns()}", text)
 
 
-def heard() -> list[tuple[str, str]]:
-    """Returns the lines said since the last call, each with its trial's id, in the order in which they were said."""
+def heard(trial_ids: Collection[str]) -> list[tuple[str, str]]:
+    """Returns the lines that trials have said since the last call, each with its trial's id, in their order."""
     if not _internal_kv_initialized():
         return []
     lines = []
     for key in sorted(_internal_kv_list(_PREFIX), key=lambda key: key.decode().rpartition(" ")[2]):
+        trial_id = key.decode().removeprefix(_PREFIX).partition(" ")[0]
+        if trial_id not in trial_ids:  # of someone else's run on the same cluster
+            continue
         text = _internal_kv_get(key)
         _internal_kv_del(key)
         if text is not None:
-            lines.append((key.decode().removeprefix(_PREFIX).partition(" ")[0], text.decode()))
+            lines.append((trial_id, text.decode()))
     return lines

@@ -45,6 +45,7 @@ class RoundWatch:
         self._seen = 0
         self._passed_s = 0.0
         self._stopped = False
+        self._is_watched = False
         self._thread: threading.Thread | None = None
         self._player = threading.main_thread()
         self._works = limit_s is not None and threading.current_thread() is self._player
@@ -52,13 +53,17 @@ class RoundWatch:
             signal.signal(_SIGNAL, _interrupted)
 
     def __enter__(self) -> None:
+        self._is_watched = self._works and threading.get_ident() == self._player.ident
+        if not self._is_watched:
+            return
         self._round += 1
-        if self._thread is None and self._works:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._count, name="round watch", daemon=True)
             self._thread.start()
 
     def __exit__(self, *exception: object) -> None:
-        self._round += 1
+        if self._is_watched:
+            self._round += 1
 
     def stop(self) -> None:
         """Ends the thread that counts."""

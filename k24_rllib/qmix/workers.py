@@ -8,6 +8,7 @@ before it is asked again. After too many failures in a row the trial ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +28,7 @@ STARTED_S = 30.0
 FORGIVING_ROUNDS = 10
 """Rounds played that make up for a failure."""
 _END_S = 10.0
+_NOBODY_S = 0.2
 
 
 class RoundsFailedError(RuntimeError):
@@ -91,6 +93,7 @@ class RemoteRounds:
         self._config = config
         self._failures = failures
         self._asked: dict[str, list[int]] = {}
+        self._gone_since: dict[int, float] = {}
 
     def play(self, tag: str) -> list[EpisodeBatch]:
         """Returns a round with the weights that workers have, in the order of the workers; see `take`."""
@@ -100,6 +103,8 @@ class RemoteRounds:
     def ask(self, tag: str, kwargs: Mapping[str, Any] | None = None) -> None:
         """Has every worker that is there play a round; `kwargs` are those of `QMixRolloutWorker.sample_with`."""
         self._asked[tag] = self._group.healthy_env_runner_ids()
+        if not self._asked[tag]:
+            time.sleep(_NOBODY_S)  # RLlib asks again at once
         self._group.foreach_env_runner_async("attempt", tag=tag, kwargs=kwargs)
 
     def take(self, tag: str) -> list[EpisodeBatch]:
@@ -134,19 +139,23 @@ class RemoteRounds:
         """Checks that those which are gone can come back.
 
         Raises:
-            RoundsFailedError: naming one that Ray will not start again, as it failed while it was made.
+            RoundsFailedError: naming one that Ray will not start again, as it failed while it was made, or that takes
+                longer than a round may.
         """
-        manager = self._group._worker_manager
+        manager, now = self._group._worker_manager, time.monotonic()
         for worker in manager.actor_ids():
             if manager.is_actor_healthy(worker):
+                self._gone_since.pop(worker, None)
                 continue
+            limit = (self._config.sample_timeout_s or math.inf) + STARTED_S
+            if now - self._gone_since.setdefault(worker, now) > limit:
+                raise RoundsFailedError(f"worker {worker} was to be started again, and has not been within {limit:g} s")
             try:
                 ray.get(manager.actors()[worker].ping.remote(), timeout=0.1)
-            except RayActorError as error:
-                if not isinstance(error, ActorUnavailableError):
-                    raise RoundsFailedError(f"worker {worker} could not be started again: {_cause(error)}") from error
-            except GetTimeoutError:
+            except (ActorUnavailableError, GetTimeoutError):
                 continue
+            except RayActorError as error:
+                raise RoundsFailedError(f"worker {worker} could not be started again: {_cause(error)}") from error
 
     def _end(self, worker: int) -> None:
         """Ends a worker's process; Ray starts another in its place."""

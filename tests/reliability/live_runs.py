@@ -26,11 +26,11 @@ LONGEST_LINE = 400
 class LiveRun:
     """`rllib WORDS` in a process group of its own, with the `faulty` environment at hand."""
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
+    def __init__(self, folder: Path, words: Sequence[str], before: Sequence[str] = ()) -> None:
         shutil.copy(Path(__file__).with_name("faulty_env.py"), folder)
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "k24_rllib.cli.main", *words],
+            [*before, sys.executable, "-m", "k24_rllib.cli.main", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -58,6 +58,19 @@ def test_other_signals_to_the_group_save_too(start: Any, tmp_path: Path, number:
     interrupt_and_check(start(num_env_runners=1), tmp_path, number)
 
 
+def test_what_timeout_sends_saves(tiny: dict[str, Any], tmp_path: Path) -> None:
+    run = LiveRun(tmp_path, write_experiment(tmp_path, tiny, num_env_runners=1), before=["timeout", "600"])
+    try:
+        run.wait_for(is_progress)
+        processes = run.processes()
+        run.process.terminate()  # it then does as when the time is over: a signal to the command, and one to the group
+        assert run.end(90) == 143
+        wait_until_gone(processes, 20)
+    finally:
+        run.kill()
+    assert any(line.startswith("go on with ") for line in run.lines), run.text
+
+
 def test_a_second_signal_leaves_at_once(start: Any) -> None:
     run = start(num_env_runners=1, env_config={"how": "hang", "after": 60}, sample_timeout_s=600)
     run.wait_for(is_progress)
