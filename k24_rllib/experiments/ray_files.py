@@ -67,7 +67,7 @@ def _started(pid: int) -> int | None:
 
 
 def _where() -> str | None:
-    """Returns what tells machines, their starts and containers apart: in each of them a process' number is another's."""
+    """Returns what tells machines, their starts and containers apart: in each, a process' number is another's."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
     except OSError:
