@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -52,6 +53,14 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the program at once, as Ctrl-C does; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 def whole_number(option: str, text: str | int, low: int) -> int:
     """Returns the whole number that an option was given, at least `low`."""
     if not re.fullmatch(r"\s*\d+\s*", str(text)) or int(text) < low:
@@ -85,9 +94,9 @@ def exit_code(command: Callable[[], int], words: Sequence[str]) -> int:
         return command()
     except ConfigError as error:
         return _report(error, str(error), words, code=2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped", file=sys.stderr)
-        return 130
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as `rllib ... | head` leaves it
         return 141

@@ -45,7 +45,7 @@ The file has the format of RLlib's tuned examples:
 Everything in it is checked before Ray starts. Ctrl-C finishes the iteration, saves a checkpoint and says how to go
 on; a second Ctrl-C leaves at once.
 
-exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM)
+exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP)
 """
 
 
@@ -287,6 +287,9 @@ def _print_result(trial: Any, program: str, modules: Sequence[str]) -> None:
     result = trial.last_result or {}
     steps, seconds = result_value(result, ENV_STEPS) or 0, result_value(result, SECONDS) or 0
     print(f"\n{trial} finished: {steps:,.0f} environment steps in {duration(seconds)} of training")
+    restarts = (result.get("info") or {}).get("num_worker_restarts")
+    if restarts:
+        print(f"restarts       {restarts} of workers or environments that failed")
     if trial.checkpoint is None:
         print("no checkpoint was asked for, so there is none to evaluate")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
 from k24_rllib.experiments.memory import check_memory
 from k24_rllib.experiments.objective import OBJECTIVE
-from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
+from k24_rllib.experiments.ray_session import LOOPBACK, keep_files, start_ray, stop_ray
 from k24_rllib.experiments.resume import Restart, plan_resume
 from k24_rllib.experiments.space import as_tune
 from k24_rllib.experiments.stopping import ENV_STEPS, is_reached, result_value
@@ -95,7 +96,10 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     with Interrupt() as interrupt, full_disk_named(experiment.directory):
         leave = LeaveWhenPaused(interrupt)
         trials = _run_tune(experiment, options, interrupt, leave)
-    return Outcome(trials, interrupt.signal, leave.unfinished)
+    outcome = Outcome(trials, interrupt.signal, leave.unfinished)
+    if outcome.problems():
+        keep_files()
+    return outcome
 
 
 def failure(trial: Any) -> str:
@@ -110,7 +114,8 @@ def failure(trial: Any) -> str:
         full = full_disks([trial.path, trial.local_path])
         if full:
             return f"trial {trial} failed: {', '.join(full)}"
-    return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
+    ours = r"^k24_rllib[\w.]*: "  # our own errors speak for themselves
+    return f"trial {trial} failed: {re.sub(ours, '', lines[-1]) if lines else 'no reason given'}; all of it in {log}"
 
 
 def _cut_short(trial: Any) -> str:
@@ -134,9 +139,13 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     try:
         _make_ready(experiments, options, requests)
         yield
+    except Exception as error:
+        if not isinstance(error, ConfigError):
+            keep_files()
+        raise
     finally:
         if ours:
-            ray.shutdown()
+            stop_ray()
 
 
 def check_experiments(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:

@@ -123,7 +123,10 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Any:
         """Returns the configuration of a checkpoint, with today's names for what older ones hold."""
-        return super().from_state(cls.todays(state))
+        todays = cls.todays(state)
+        if "max_round_retries" not in todays:  # from before rounds had a limit: what stands there is RLlib's default
+            todays.pop("sample_timeout_s", None)
+        return super().from_state(todays)
 
     def check_keys(self, settings: Mapping[str, Any]) -> None:
         """Checks the names of flat settings; RLlib itself takes what it does not know without a word.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ from k24_rllib.qmix.figures import QMIX_FIGURES
 from k24_rllib.qmix.finite import check_episodes
 from k24_rllib.qmix.first_round import FirstRound, tell
 from k24_rllib.qmix.manifest import write_manifest
+from k24_rllib.qmix.notices import say
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
@@ -67,9 +69,11 @@ from k24_rllib.qmix.streams import (
     undisturbed,
 )
 from k24_rllib.qmix.weights import WEIGHTS_FILE, config_of, load_network, read_weights, save_weights
+from k24_rllib.qmix.workers import Failures, RemoteWorkers, play_here
 
 NUM_EPISODES_SAMPLED = "num_episodes_sampled"
 NUM_UPDATES = "num_updates"
+NUM_RESTARTS = "num_worker_restarts"
 LAST_TARGET_UPDATE = "last_target_update_episode"
 UPDATES_OWED = "updates_owed"
 LEARN_TIMER = "learn"
@@ -127,9 +131,13 @@ class QMix(Algorithm):
         self._last_update: dict[str, Any] = {}
         self._exporter: Exporter | None = None
         super().setup(config)
+        self._failures = Failures(self.config, self._say_restarted)
+        self._workers = RemoteWorkers(self.env_runner_group, self.config, self._failures)
         streams = Streams.of(self.config.seed)
         patience_s = LONGEST_RESTART_S if self.config.restart_failed_env_runners else 0.0
-        self._rounds = Rounds(self.env_runner_group, streams, self._restore_workers, patience_s)
+        self._rounds = Rounds(self._workers, streams, self._restore_workers, patience_s)
+        if self._trial is not None:  # a process of Tune's, which may be ended
+            self.env_runner.watch.last_resort = self._end_of_a_hang
         draw_from(streams.learner(), self.policy.device)  # however many networks were made here before
         torch.set_num_threads(self.config.torch_num_threads)
         set_matmul_precision(self.config.matmul_precision, self.policy.device)
@@ -197,7 +205,7 @@ class QMix(Algorithm):
     def _sample(self) -> list[EpisodeBatch]:
         """Returns the episodes of the next round, in the order of the workers."""
         if self.env_runner_group.num_remote_workers() == 0:
-            return [self.env_runner.sample_round(self._rounds.streams, self._rounds.count())]
+            return play_here(self.env_runner, self._rounds.streams, self._rounds.count(), self._failures)
         # A round is asked for with the weights of now, before the learner uses the round that is taken up here. So the
         # round taken up was played with weights `ahead` rounds old, always, and runs repeat whatever the timing.
         while len(self._rounds) <= self.config.rollouts_ahead:
@@ -214,6 +222,32 @@ class QMix(Algorithm):
                 env_runner_group=self.env_runner_group,
                 restored_env_runner_indices=restored,
             )
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Gives workers that Ray has started anew their state, and says so."""
+        restored: list[int] = super().restore_env_runners(env_runner_group)
+        if env_runner_group is self.env_runner_group:
+            for worker in restored:
+                self._failures.restarted(worker)
+            self._workers.check_alive()
+        return restored
+
+    def _say_restarted(self, text: str) -> None:
+        """Counts a restart and says it."""
+        self._counters[NUM_RESTARTS] += 1
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Says a line about this trial while it runs."""
+        trial = self._trial_info or self._trial
+        say(text, None if trial is None else trial.trial_id)
+
+    def _end_of_a_hang(self, stack: str) -> None:
+        """Ends this process, whose environment hangs and can't be interrupted; called by the thread that watches."""
+        file = Path(self.logdir) / "hang.txt"
+        file.write_text(stack)
+        self._say(f"environment {self.config.env!r} (in the learner's process): hangs beyond interruption, see {file}")
+        os._exit(1)
 
     def _take_in(self, batch: EpisodeBatch) -> None:
         """Adds sampled episodes to the buffer, the reward statistics, the counters and the results."""

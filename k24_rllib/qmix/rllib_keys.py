@@ -81,7 +81,6 @@ ACTING: dict[str, Check] = {
     "min_train_timesteps_per_iteration": _count,
     "log_level": _either("WARN", "DEBUG", "INFO", "ERROR"),
     "log_sys_usage": check_bool,
-    "sample_timeout_s": _optional(_seconds),
     "restart_failed_env_runners": check_bool,
     "ignore_env_runner_failures": check_bool,
     "max_num_env_runner_restarts": _count,

@@ -5,7 +5,10 @@ Shapes: `E` environment copies, `N` agents, `T` time steps, `U` actions.
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -20,11 +23,14 @@ from ray.tune.registry import register_env
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
+from k24_rllib.envs.faults import EnvironmentFault, Overdue, fault_at
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
 from k24_rllib.qmix.finite import check_episodes, check_values
+from k24_rllib.qmix.notices import say
 from k24_rllib.qmix.streams import Streams, drawing_from, env_seed
+from k24_rllib.qmix.watch import RoundWatch
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -102,8 +108,9 @@ def collect_episodes(
         `E` episodes.
 
     Raises:
-        ConfigError: if the environment's mask owners cannot be, or change within an episode; without exploration also
-            if what the environment gave, or the team's values, are no finite numbers.
+        EnvironmentFault: if the environment raises, gives arrays of another form than it said, mask owners that cannot
+            be or change within an episode, or does not return in time.
+        ConfigError: without exploration, if what the environment gave, or the team's values, are no finite numbers.
     """
     device = model.device
     episodes = EpisodeBatch.empty(
@@ -112,8 +119,8 @@ def collect_episodes(
     weights = model.agent.weights(explore)
     chooser = EpsilonGreedy((env.episode_limit, env.num_envs, env.num_agents, env.num_actions), epsilon, device)
     last_actions = torch.full((env.num_envs, env.num_agents), -1, dtype=torch.int64, device=device)
-    step = env.reset(seed)
-    env.check_mask_ids(step.mask_ids)
+    step = _reset(env, seed)
+    form = step.form
     episodes.mask_ids[:] = step.mask_ids
     groups = model.groups(episodes.mask_ids)
     hidden = model.initial_hidden(groups)
@@ -125,8 +132,12 @@ def collect_episodes(
         q, hidden = model.unroll(inputs, hidden, weights, groups)  # [N, 1, E, U]
         last_actions = chooser(t, q[:, 0].transpose(0, 1), torch.from_numpy(step.avail_actions).to(device))  # [E, N]
         actions = last_actions.cpu().numpy()
-        step = env.step(actions)
-        env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
+        try:
+            step = env.step(actions)
+            _check_form(env, step, form)
+            env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
+        except (Exception, Overdue) as error:
+            raise fault_at(f"step {t + 1}", error) from error
         _write_transition(episodes, t, actions, step, running)
         if step.done.any():
             if step.done.all():
@@ -136,6 +147,27 @@ def collect_episodes(
         check_episodes(episodes, name or type(env).__name__, env.agent_names)
         check_values(q[:, :, running])  # the last ones: what agents remember brings all others there
     return episodes
+
+
+def _reset(env: TeamEnv, seed: int | None) -> TeamStep:
+    """Begins an episode in every copy, and looks at what the environment gives."""
+    try:
+        step = env.reset(seed)
+        env.check_arrays(step)
+        env.check_mask_ids(step.mask_ids)
+    except (Exception, Overdue) as error:
+        raise fault_at("reset", error) from error
+    return step
+
+
+def _check_form(env: TeamEnv, step: TeamStep, form: tuple[Any, ...]) -> None:
+    """Checks that a step's arrays have the form of the reset's, which takes a microsecond where they have."""
+    try:
+        if step.form == form:
+            return
+    except AttributeError:  # something is no array at all
+        pass
+    env.check_arrays(step)
 
 
 def _running(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:
@@ -162,6 +194,15 @@ def _write_transition(
     _write_observation(episodes, t + 1, step, running)
 
 
+@dataclass(frozen=True)
+class RoundFault:
+    """What a remote worker gives instead of episodes where its environment failed."""
+
+    line: str
+    """Worker, environment, step and what was wrong."""
+    traceback: str
+
+
 class QMixRolloutWorker(RolloutWorker):
     """RLlib's rollout worker, whose `sample()` plays whole episodes in lockstep.
 
@@ -173,6 +214,7 @@ class QMixRolloutWorker(RolloutWorker):
     def __init__(self, **kwargs: Any) -> None:
         torch.set_num_threads(kwargs["config"].torch_num_threads)
         super().__init__(**kwargs)
+        self._trial_id: str | None = kwargs.get("tune_trial_id")
         self._metrics: list[RolloutMetrics] = []
         self._evaluated: list[EpisodeBatch] = []
         self.complaint: str | None = None
@@ -180,6 +222,7 @@ class QMixRolloutWorker(RolloutWorker):
         self._number = 0  # of the next round or, in an evaluation, of this evaluation
         self._batch = 0  # batches of episodes played in this evaluation
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
+        self.watch = RoundWatch(self.config.sample_timeout_s)
 
     def _num_copies(self) -> int:
         duration = self.config.evaluation_duration
@@ -214,10 +257,27 @@ class QMixRolloutWorker(RolloutWorker):
         self.set_weights(weights, global_vars)
         return self.sample_round(streams, number)
 
+    def attempt(self, **kwargs: Any) -> EpisodeBatch | RoundFault:
+        """Plays a round as `sample_with` does; what the environment does wrong comes back instead of episodes.
+
+        RLlib ends a worker in which anything raises, and with it the exception's text.
+        """
+        try:
+            return self.sample_with(**kwargs)
+        except EnvironmentFault as fault:
+            return RoundFault(str(fault), traceback.format_exc())
+
     def begin_evaluation(self, streams: Streams, number: int) -> None:
         """Makes this the run's `number`-th evaluation, whose episodes are its own."""
         self._streams, self._number, self._batch = streams, number, 0
         self._evaluated.clear()
+
+    def renew(self) -> None:
+        """Makes the environments anew, after a fault that they may not have outlived."""
+        if self.team_env is not None:
+            with contextlib.suppress(Exception):
+                self.team_env.close()
+            self.team_env = self.env.make(self._num_copies())
 
     def record(self, episodes: EpisodeBatch) -> None:
         """Adds the metrics of `episodes` to those that `get_metrics` returns next."""
@@ -231,21 +291,32 @@ class QMixRolloutWorker(RolloutWorker):
         explore = self.config.explore
         epsilon = policy.epsilon() if explore else 0.0
         name, seed = self.config.env, env_seed(stream)
-        with drawing_from(stream, policy.device):
-            return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name)
+        try:
+            with self.watch, drawing_from(stream, policy.device):
+                return collect_episodes(
+                    self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name
+                )
+        except (EnvironmentFault, Overdue) as error:
+            fault = error if isinstance(error, EnvironmentFault) else fault_at("between steps", error)
+            raise fault.of(str(name), self.worker_index) from error
 
     def _evaluate(self, stream: np.random.SeedSequence) -> EpisodeBatch:
         """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.
 
-        An exception would have RLlib restart a remote worker and ask it again.
+        An exception would have RLlib restart a remote worker and ask it again, which is right where its environment
+        failed; that is said here, as RLlib would not tell.
         """
         assert self.team_env is not None
         try:
-            episodes = self._play(stream)
+            return self._play(stream)
+        except EnvironmentFault as fault:
+            if self.worker_index > 0:
+                say(f"evaluation: {fault}", self._trial_id)
+            raise
         except ConfigError as error:
             self.complaint = str(error)
-            episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)
-            episodes.team_reward[:] = np.nan
+        episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)
+        episodes.team_reward[:] = np.nan
         return episodes
 
     def set_weights(self, weights: Any, global_vars: Any = None, weights_seq_no: int | None = None) -> None:
@@ -260,6 +331,7 @@ class QMixRolloutWorker(RolloutWorker):
 
     def stop(self) -> None:
         """Closes the environments."""
+        self.watch.stop()
         if self.team_env is not None:
             self.team_env.close()
         super().stop()

@@ -10,15 +10,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.streams import Streams
+from k24_rllib.qmix.workers import RemoteWorkers
 
 MOST_REPEATS = 3
 """How often a round is asked again of workers that did not return it, before it goes on without theirs."""
@@ -40,10 +40,10 @@ class Round:
 
 
 class Rounds:
-    """The rounds in flight of a group of rollout workers, and the number of the next one.
+    """The rounds in flight of the remote rollout workers, and the number of the next one.
 
     Args:
-        group: The workers.
+        workers: Those workers.
         restore: Brings dead workers back, as far as they have been started again.
         patience_s: Seconds that a round waits for that, before it goes on without theirs.
 
@@ -53,12 +53,12 @@ class Rounds:
 
     def __init__(
         self,
-        group: EnvRunnerGroup,
+        workers: RemoteWorkers,
         streams: Streams,
         restore: Callable[[], None],
         patience_s: float = LONGEST_RESTART_S,
     ) -> None:
-        self._group = group
+        self._workers = workers
         self._restore = restore
         self._patience_s = patience_s
         self.streams = streams
@@ -78,7 +78,7 @@ class Rounds:
     def ask(self, weights: dict[str, Any], global_vars: dict[str, Any]) -> None:
         """Has every remote worker play the next round with these weights."""
         asked = Round(self.count(), ray.put(weights), global_vars, _new_tag())
-        self._send(asked, self._workers())
+        self._send(asked, self._workers)
         self._in_flight.append(asked)
 
     def take(self) -> list[EpisodeBatch]:
@@ -87,16 +87,16 @@ class Rounds:
         Waits for it. What workers took with them when they died is played again once they are back.
         """
         asked = self._in_flight.popleft()
-        played = self._fetch(asked)
+        played = self._workers.fetch(asked.tag)
         for _ in range(MOST_REPEATS):
-            missing = [worker for worker in self._workers() if worker not in played]
+            missing = [worker for worker in self._workers if worker not in played]
             if not missing:
                 break
             back = self._bring_back(missing)
             if not back:
                 break
             self._send(asked, back)
-            played |= self._fetch(asked)
+            played |= self._workers.fetch(asked.tag)
         return [played[worker] for worker in sorted(played)]
 
     def _bring_back(self, missing: Sequence[int]) -> list[int]:
@@ -104,7 +104,7 @@ class Rounds:
         deadline = time.monotonic() + self._patience_s
         while True:
             self._restore()
-            healthy = set(self._group.healthy_env_runner_ids())
+            healthy = set(self._workers.healthy())
             self._lost -= healthy
             if healthy | self._lost >= set(missing):
                 break
@@ -116,10 +116,8 @@ class Rounds:
 
     def drop(self) -> None:
         """Forgets the rounds in flight, after waiting for the workers to end them."""
-        tags = [asked.tag for asked in self._in_flight]
+        self._workers.drop([asked.tag for asked in self._in_flight])
         self._in_flight.clear()
-        if tags:
-            self._group.fetch_ready_async_reqs(tags=tags, timeout_seconds=None)
 
     def get_state(self) -> dict[str, Any]:
         """Returns the next round's number, and what was asked of the rounds in flight."""
@@ -137,28 +135,18 @@ class Rounds:
         self._next = state["next"]
         for saved in state["in_flight"]:
             self._next = saved["number"]
-            if not self._workers():
+            if not list(self._workers):
                 return
             self.ask(saved["weights"], saved["global_vars"])
 
-    def _workers(self) -> list[int]:
-        """Returns the indices of the remote workers, dead ones among them."""
-        return list(range(1, self._group.num_remote_workers() + 1))
-
-    def _send(self, asked: Round, workers: Sequence[int]) -> None:
+    def _send(self, asked: Round, workers: Iterable[int]) -> None:
         kwargs = {
             "weights": asked.weights,
             "global_vars": asked.global_vars,
             "streams": self.streams,
             "number": asked.number,
         }
-        self._group.foreach_env_runner_async(
-            "sample_with", tag=asked.tag, kwargs=kwargs, remote_worker_ids=list(workers)
-        )
-
-    def _fetch(self, asked: Round) -> dict[int, EpisodeBatch]:
-        """Waits for a round, and returns what each worker that lived played in it."""
-        return dict(self._group.fetch_ready_async_reqs(tags=asked.tag, timeout_seconds=None))
+        self._workers.ask(asked.tag, kwargs, workers)
 
 
 def _new_tag() -> str:

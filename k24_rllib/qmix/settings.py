@@ -245,6 +245,20 @@ class QMixSettings(Declared):
         "repeat a run exactly from its seed.",
         high=100,
     )
+    sample_timeout_s: float | None = number(
+        600.0,
+        "Seconds that a worker may play at one round, after which its environment counts as hanging; null waits "
+        "without end. Give a few times what a round takes: a hang is then noticed as soon.",
+        above=0.0,
+        high=1e9,
+        optional=True,
+    )
+    max_round_retries: int = whole(
+        3,
+        "Rounds that a worker may fail, as its environment raises, hangs or ends its process, and is started anew for; "
+        "the next ends the trial. Ten rounds that it plays make up for one. restart_failed_env_runners: false allows "
+        "none.",
+    )
     min_sample_timesteps_per_iteration: int | None = whole(
         4_000, "Environment steps of an iteration, at least; a result comes after each.", optional=True
     )
