@@ -17,13 +17,13 @@ train: $(READY)
 test: $(READY)
 	$(RUN) python -m pytest
 
+reliability: $(READY)
+	$(RUN) python -m pytest -m campaign tests/reliability
+
 lint: $(READY)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-
-reliability: $(READY)
-	$(RUN) python -m pytest -m campaign tests/reliability
 
 venv: $(READY)
 

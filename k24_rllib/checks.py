@@ -86,10 +86,17 @@ def check_number(
     is_number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
     if (
         not is_number
-        or not math.isfinite(value)  # type: ignore[arg-type]
+        or not _is_finite(value)  # type: ignore[arg-type]
         or (low is not None and value < low)  # type: ignore[operator]
         or (high is not None and value > high)  # type: ignore[operator]
         or (above is not None and value <= above)  # type: ignore[operator]
     ):
         raise ConfigError(f"{key}: got {value!r}, expected {expected}")
     return value  # type: ignore[return-value]
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float reaches
+        return False

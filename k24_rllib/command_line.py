@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,10 @@ from typing import Any, NoReturn
 
 from k24_rllib.checks import ConfigError, nearest
 from k24_rllib.reporting import print_error
+
+LONGEST_LINE = 280
+"""Characters of an error, beside the program's name."""
+_LEFT_OUT = " [...] "
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +51,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "-v", "--verbose", action="count", default=0, help="show Ray's own output; -vv also tracebacks of errors"
         )
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the program at once, as Ctrl-C does; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def whole_number(option: str, text: str | int, low: int) -> int:
@@ -81,9 +94,9 @@ def exit_code(command: Callable[[], int], words: Sequence[str]) -> int:
         return command()
     except ConfigError as error:
         return _report(error, str(error), words, code=2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped", file=sys.stderr)
-        return 130
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as `rllib ... | head` leaves it
         return 141
@@ -96,5 +109,14 @@ def _report(error: BaseException, message: str, words: Sequence[str], code: int)
     """Prints one line for `error`, after its traceback if the user asked for that, and returns `code`."""
     if any(re.fullmatch("-v{2,}", word) for word in words) or sum(word in ("-v", "--verbose") for word in words) > 1:
         traceback.print_exception(error)
-    print_error(" ".join(message.split()))
+    print_error(shortened(message))
     return code
+
+
+def shortened(message: str) -> str:
+    """Returns a message on one line of fewer than 300 characters: what it names and what it expected stay."""
+    line = " ".join(message.split())
+    if len(line) <= LONGEST_LINE:
+        return line
+    half = (LONGEST_LINE - len(_LEFT_OUT)) // 2
+    return f"{line[:half]}{_LEFT_OUT}{line[-half:]}"

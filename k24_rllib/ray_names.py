@@ -14,12 +14,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from k24_rllib.own_algorithms import OWN_ALGORITHMS
+
 _REGISTRY = "ray.tune.registry"
-_ALGORITHMS = {
-    "K24QMix": "k24_rllib.algorithms.k24_qmix",
-    "KaleidoscopeQMix": "k24_rllib.algorithms.kaleidoscope_qmix",
-    "QMix": "k24_rllib.qmix.qmix",
-}
 
 
 class Reference:
@@ -50,8 +47,8 @@ def _register(registry: ModuleType) -> None:
     from k24_rllib.envs import team_env_names
 
     register = registry._global_registry.register
-    for name, module in _ALGORITHMS.items():
-        register(registry.TRAINABLE_CLASS, name, Reference(module, name))
+    for name, own in OWN_ALGORITHMS.items():
+        register(registry.TRAINABLE_CLASS, name, Reference(own.module, name))
     register(registry.RLLIB_MODEL, "k24_rnn", Reference("k24_rllib.models", "TeamModel"))
     for name in team_env_names():
         register(registry.ENV_CREATOR, name, Reference("k24_rllib.qmix.rollout", "rllib_env_creator", name))

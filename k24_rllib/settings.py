@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number, nearest
 
+MOST = 10**15
+"""No count of anything here is larger: what is lets arithmetic overflow or a run never end."""
 Check = Callable[[str, Any], object]
 """Called with a setting's key and value; raises `ConfigError` for one that cannot work."""
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -83,23 +85,25 @@ def whole(
     doc: str,
     *,
     low: int = 0,
+    high: int | None = None,
     optional: bool = False,
     words: tuple[str, ...] = (),
     offers: Mapping[str, str] | None = None,
 ) -> Any:
-    """Declares a whole number of at least `low`; `words` are values that are none, as `auto`."""
+    """Declares a whole number from `low` to `high` (None: `MOST`); `words` are values that are none, as `auto`."""
 
     def check(key: str, value: Any) -> None:
-        if value not in words:
-            check_number(key, value, low=low, integer=True)
+        if not isinstance(value, str) or value not in words:
+            check_number(key, value, low=low, high=high, integer=True)
+            check_number(key, value, high=MOST, integer=True)
 
-    expected = " or ".join([_bounds("a whole number", low, None, None), *words])
+    expected = " or ".join([_bounds("a whole number", low, high, None), *words])
     return Setting(default, doc, check, expected, optional, offers or {})
 
 
-def flag(default: bool, doc: str, *, offers: Mapping[str, str] | None = None) -> Any:
+def flag(default: bool | None, doc: str, *, optional: bool = False, offers: Mapping[str, str] | None = None) -> Any:
     """Declares a switch."""
-    return Setting(default, doc, check_bool, "true or false", offers=offers or {})
+    return Setting(default, doc, check_bool, "true or false", optional, offers or {})
 
 
 def choice(default: str, choices: Iterable[str], doc: str, *, offers: Mapping[str, str] | None = None) -> Any:
@@ -148,6 +152,11 @@ class Declared:
         for base in reversed(cls.__mro__):
             found |= {name: value for name, value in vars(base).items() if isinstance(value, Setting)}
         return found
+
+    @classmethod
+    def todays(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a file or checkpoint holds under today's names; a class that has renamed settings says which."""
+        return dict(settings)
 
     @classmethod
     def declared(cls, name: str, default: Any) -> Any:

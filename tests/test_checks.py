@@ -5,6 +5,7 @@ import math
 import pytest
 
 from k24_rllib.checks import ConfigError, check_bool, check_choice, check_name, check_number, nearest
+from k24_rllib.command_line import shortened
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,11 @@ def test_the_nearest_name_ignores_case_and_stays_silent_when_nothing_is_close() 
         check_name("thing", "zzz", ["two", "one"])
     with pytest.raises(ConfigError, match="expected true or false"):
         check_bool("x", 1)
+
+
+def test_a_line_stays_short_and_keeps_its_ends() -> None:
+    line = shortened(f"hidden_dim: got {'9' * 4_000},\nexpected a whole number")
+    assert len(line) <= 280
+    assert line.startswith("hidden_dim: got 999")
+    assert line.endswith("expected a whole number")
+    assert shortened("short") == "short"

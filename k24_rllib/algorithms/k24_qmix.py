@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import torch
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
 
+from k24_rllib.algorithms.k24_settings import K24Settings
 from k24_rllib.algorithms.masked_qmix import MaskedQMix, MaskedQMixConfig, MaskedQMixTorchPolicy
 from k24_rllib.algorithms.policy_change import PolicyChange
 from k24_rllib.callbacks import (
@@ -23,15 +25,8 @@ from k24_rllib.monitoring import Figure
 from k24_rllib.qmix import ALGORITHMS
 from k24_rllib.qmix.batch import TrainBatch
 from k24_rllib.qmix.figures import LEARNER
-from k24_rllib.settings import choice, flag, fluent, number, whole
+from k24_rllib.settings import fluent
 from k24_rllib.sparsity import (
-    DIVERSITY_LOSSES,
-    ESTIMATORS,
-    MASKS,
-    NM_RATIOS,
-    REVIVE,
-    SAMPLING,
-    SCHEDULES,
     JointPatterns,
     MaskFlipTracker,
     PatternDraw,
@@ -59,7 +54,7 @@ def mask_learning_share(finetune_at: float | None) -> float:
     return 1.0 if finetune_at is None else finetune_at
 
 
-class K24QMixConfig(MaskedQMixConfig):
+class K24QMixConfig(K24Settings, MaskedQMixConfig):
     """Configuration of `K24QMix`: QMIX's own, and the method's under `k24()`.
 
     Example:
@@ -77,107 +72,6 @@ class K24QMixConfig(MaskedQMixConfig):
         AdaptiveResetCallback,
         FinetuneCallback,
         RewindCallback,
-    )
-
-    pattern: str = choice(
-        "2:4",
-        NM_RATIOS,
-        "Weights kept of each group. Sparse tensor cores know 2:4. Wider groups choose more freely, and cost time and "
-        "memory (6, 4, 28 and 70 patterns).",
-    )
-    masks: str = choice(
-        "learned",
-        MASKS,
-        "How masks come about: learned, or fixed_random: each owner's patterns are drawn once and never change (a "
-        "baseline).",
-        offers={"layer": "masks"},
-    )
-    shared_mask: bool = flag(
-        False, "Whether all owners have one and the same mask (a baseline).", offers={"layer": "shared_mask"}
-    )
-    sampling: str = choice(
-        "tempered",
-        SAMPLING,
-        "How patterns are drawn: tempered from the distribution itself, so that noise dies as the temperature falls; "
-        "gumbel is the textbook hard Gumbel-softmax (arXiv 1611.01144), whose draws do not depend on the temperature.",
-        offers={"layer": "sampling"},
-    )
-    estimator: str = choice(
-        "straight_through",
-        ESTIMATORS,
-        "Gradient of a draw: straight_through; reinmax (arXiv 2304.08612), more exact and noisier; rao_blackwell "
-        "(arXiv 2010.04838), with gumbel alone, less noisy and slower.",
-        offers={"layer": "estimator"},
-    )
-    rao_blackwell_samples: int = whole(
-        10,
-        "Noises that rao_blackwell averages; more is less noisy and slower.",
-        low=1,
-        offers={"layer": "rao_blackwell_samples"},
-    )
-    ema_momentum: float = number(
-        0.99,
-        "Momentum of the average input scale in the scores; nearer 1 follows more slowly.",
-        low=0.0,
-        high=1.0,
-        offers={"layer": "ema_momentum"},
-    )
-    ema_per_owner: bool = flag(
-        False,
-        "Whether each owner's scores use the scale of its own inputs, instead of everybody's.",
-        offers={"layer": "ema_per_owner"},
-    )
-
-    temperature_init: float = number(
-        0.1,
-        "Temperature at the start. Higher draws patterns more uniformly.",
-        above=0.0,
-        offers={"layer": "temperature"},
-    )
-    temperature_final: float = number(
-        0.01,
-        "Temperature at the end. Lower closes the gap between drawn and most likely pattern.",
-        above=0.0,
-    )
-    temperature_end: float = number(
-        0.5, "Progress at which the final temperature is reached; not after finetune_at.", above=0.0, high=1.0
-    )
-    temperature_schedule: str = choice("linear", SCHEDULES, "How the temperature falls: linear, two_phase or cosine.")
-
-    diversity: str = choice(
-        "dot",
-        DIVERSITY_LOSSES,
-        "What owners are pushed apart by: dot (how often they agree, the method's), cosine (that, whatever their "
-        "certainty), js (Jensen-Shannon) or weighted (mask differences times |W|).",
-    )
-
-    revive: str = choice(
-        "dead", REVIVE, "Which part of alpha a reset redraws: dead, the entries least often selected, or random."
-    )
-    ema_reset_step: float = number(
-        0.1, "Share of the way to its mean that a reset moves the input scale E.", low=0.0, high=1.0
-    )
-    kl_reset: bool = flag(False, "Whether masks are also reset when behaviour jumps between two learner batches.")
-    kl_threshold: float = number(0.1, "KL divergence in nats above which it does. Lower resets sooner.", low=0.0)
-    kl_min_interval: int = whole(1_000, "Environment steps after a reset in which it may not.")
-
-    finetune_at: float | None = number(
-        None,
-        "Progress from which masks are frozen and weights settle; null for never (it costs 0.9 on simple_spread).",
-        above=0.0,
-        high=1.0,
-        optional=True,
-    )
-    finetune_lr_factor: float = number(
-        0.1, "Share of the scheduled learning rate from then on. Lower settles more calmly.", above=0.0
-    )
-    rewind_to: float | None = number(
-        None,
-        "Progress whose weights of the masked layers finetuning begins with (lottery-ticket rewinding, arXiv "
-        "1903.01611); null goes on with those of the moment.",
-        low=0.0,
-        high=1.0,
-        optional=True,
     )
 
     @property
@@ -304,6 +198,10 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         self.policy_change.see(q[:-1], batch.available[:-1], batch.valid)
         return q
 
+    def forget_batch(self) -> None:
+        """Forgets a batch whose update was skipped: behaviour did not change by it."""
+        self.policy_change.forget()
+
     def auxiliary_loss(self, loss_td: Tensor, weights: AgentWeights) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Returns the weighted diversity loss and its parts, and keeps what was drawn, for the metrics."""
         made = zip(self.model.agent.layers(), weights.layers, strict=True)
@@ -338,6 +236,7 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         return {
             **super().get_state(),
             "policy_change": self.policy_change.get_state(),
+            "last_draws": _plain_draws(self.last_draws),
             "mask_flips": convert_to_numpy(self._mask_flips.get_state()),
         }
 
@@ -348,6 +247,7 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         if self.record.finetuning:  # as the callback has it from the next update on
             self.set_learning_rate(self.cur_lr * self.config["finetune_lr_factor"])
         self.policy_change.set_state(state["policy_change"], self.device)
+        self.last_draws = _draws_from(state.get("last_draws"), self.device)
         self._mask_flips.set_state(convert_to_torch_tensor(state["mask_flips"], device=self.device))
 
     def _check_phase(self) -> None:
@@ -365,6 +265,27 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
                 f"rewind_to: got {self.config['rewind_to']} with a checkpoint of a run that is finetuning without, "
                 "expected null: it has not kept the weights of then"
             )
+
+
+def _plain_draws(draws: list[PatternDraw | None] | None) -> list[tuple[Any, Any] | None] | None:
+    """Returns what the metrics ask of draws, as arrays: they are shown until the next update, also after a resume."""
+    if draws is None:
+        return None
+    return [None if draw is None else convert_to_numpy((draw.likelihood, draw.drawn)) for draw in draws]
+
+
+def _draws_from(plain: list[tuple[Any, Any] | None] | None, device: torch.device) -> list[PatternDraw | None] | None:
+    """Returns draws of what `_plain_draws` returned; their masks are of no use any more, and empty."""
+    if plain is None:
+        return None
+    draws: list[PatternDraw | None] = []
+    for arrays in plain:
+        if arrays is None:
+            draws.append(None)
+            continue
+        likelihood, drawn = convert_to_torch_tensor(arrays, device=device)
+        draws.append(PatternDraw(likelihood, drawn, masks=torch.empty(0, device=device)))
+    return draws
 
 
 PATTERN_FIGURES = (

@@ -8,24 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from k24_rllib.algorithms.kaleidoscope_settings import KaleidoscopeSettings
 from k24_rllib.algorithms.masked_qmix import MaskedQMix, MaskedQMixConfig, MaskedQMixTorchPolicy
 from k24_rllib.callbacks import KaleidoscopeResetCallback
-from k24_rllib.checks import ConfigError, check_number
+from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
 from k24_rllib.qmix import ALGORITHMS
-from k24_rllib.settings import checked, fluent, number
+from k24_rllib.settings import fluent
 from k24_rllib.sparsity import KaleidoscopeLinear, kaleidoscope_diversity_loss, kaleidoscope_metrics
 
 
-def _check_layer_weights(key: str, given: Any) -> None:
-    """Checks a weight for each masked layer; how many there are, the agent's architecture says."""
-    if not isinstance(given, list | tuple) or not given:
-        raise ConfigError(f"{key}: got {given!r}, expected a number for each masked layer")
-    for weight in given:
-        check_number(key, weight, low=0.0)
-
-
-class KaleidoscopeQMixConfig(MaskedQMixConfig):
+class KaleidoscopeQMixConfig(KaleidoscopeSettings, MaskedQMixConfig):
     """Configuration of `KaleidoscopeQMix`: QMIX's own, and the method's under `kaleidoscope()`.
 
     Example:
@@ -39,27 +32,6 @@ class KaleidoscopeQMixConfig(MaskedQMixConfig):
     method_callbacks = (KaleidoscopeResetCallback,)
 
     own_layer = "kaleidoscope"
-
-    threshold_scale: float = number(
-        5.0,
-        "Thresholds start at -(scale * u + bias), u uniform in [0, 1), before a sigmoid. More makes agents differ more "
-        "from the start.",
-        low=0.0,
-        offers={"layer": "threshold_scale"},
-    )
-    threshold_bias: float = number(
-        5.0, "Less prunes more from the start (5: weights below 0.007).", offers={"layer": "threshold_bias"}
-    )
-    div_coef: float = MaskedQMixConfig.declared("div_coef", 0.5)
-    div_layer_weights: Any = checked(
-        None,
-        "Weight of each masked layer in the diversity loss, from input to output; null means 1, 2, 4, 8, ...: layers "
-        "near the output count more.",
-        _check_layer_weights,
-        "a number of at least 0 for each masked layer",
-        optional=True,
-    )
-    reset_interval: int | None = MaskedQMixConfig.declared("reset_interval", 200_000)
 
     @fluent
     def kaleidoscope(self, **settings: Any) -> Self:

@@ -12,22 +12,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import torch
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import Tensor
 
+from k24_rllib.algorithms.masked_settings import MaskedSettings
 from k24_rllib.callbacks import RunRecord
 from k24_rllib.checks import ConfigError
 from k24_rllib.models import AgentWeights
 from k24_rllib.monitoring import Figure
 from k24_rllib.qmix import QMix, QMixConfig, QMixTorchPolicy
 from k24_rllib.qmix.figures import LEARNER
-from k24_rllib.settings import number, whole
 from k24_rllib.sparsity import AdaptiveDiversityCoefficient, MaskedLayer
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_TOTAL_ENV_STEPS = 1_000_000
+ADAM_MOMENTS = {"exp_avg", "exp_avg_sq"}
 
 MASK_FIGURES = (
     Figure(
@@ -56,34 +58,8 @@ def run_length(total_env_steps: int | None) -> int:
     return int(total_env_steps or DEFAULT_TOTAL_ENV_STEPS)
 
 
-class MaskedQMixConfig(QMixConfig):
+class MaskedQMixConfig(MaskedSettings, QMixConfig):
     """The settings that every algorithm with learned masks has."""
-
-    total_env_steps: int | None = whole(
-        None,
-        "Environment steps of the whole run, against which progress (0 to 1) is measured. The command line takes it "
-        "from the file's stop; otherwise give it, or 1,000,000 is assumed and said.",
-        low=1,
-        optional=True,
-    )
-    div_coef: float = number(
-        0.1,
-        "Weight of the diversity loss relative to the TD loss (adaptive: their ratio is held there). More pulls the "
-        "agents' masks apart harder; 0 switches it off.",
-        low=0.0,
-    )
-    div_window: int = whole(100, "Updates over which that ratio is averaged; longer is smoother.", low=1)
-    reset_interval: int | None = whole(
-        None,
-        "Environment steps between resets of masks; null or 0 for none. Fewer explore longer, and disturb more.",
-        optional=True,
-    )
-    reset_fraction: float = number(
-        0.1,
-        "Share of what a reset may redraw that it redraws. More explores more, and forgets more.",
-        low=0.0,
-        high=1.0,
-    )
 
     @property
     def run_length(self) -> int:
@@ -143,6 +119,10 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
             )
         self.diversity = AdaptiveDiversityCoefficient(config["div_coef"], window=config["div_window"]).to(self.device)
         self.record = RunRecord()
+        self.guard.watch(self.diversity)
+        self._forgotten: list[tuple[Tensor, Tensor]] = []
+        for optimizer in self._optimizers:
+            optimizer.register_step_pre_hook(self._begin_moments)
 
     def masked_layers(self) -> Sequence[MaskedLayer]:
         """Returns the learner's masked layers, from input to output."""
@@ -165,7 +145,10 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
     # --- what callbacks do to it
 
     def forget_moments(self, parameter: Tensor, entries: Tensor | None = None) -> None:
-        """Clears what the optimizer remembers of a parameter, or of `entries` (bool, shaped like it) alone."""
+        """Clears what the optimizer remembers of a parameter, or of `entries` (bool, shaped like it) alone.
+
+        The next update gives such entries their first moments; see `_begin_moments`.
+        """
         for optimizer in self._optimizers:
             if entries is None:
                 optimizer.state.pop(parameter, None)
@@ -173,6 +156,25 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
             for moment in optimizer.state.get(parameter, {}).values():
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:  # not the count of its steps
                     moment.masked_fill_(entries, 0.0)
+        if entries is not None:
+            self._forgotten.append((parameter, entries))
+
+    @torch.no_grad()
+    def _begin_moments(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
+        """Lets the moments of forgotten entries begin at this update's gradient, just before the optimizer's step.
+
+        Their first step is then one learning rate, as Adam's own first step is (arXiv 1412.6980, section 3). Adam
+        counts the steps of a parameter and not of its entries, and moments of 0 in a parameter that is not young are
+        no longer corrected: the first step would be `(1 - beta1) / sqrt(1 - beta2)` = 3.2 learning rates.
+        """
+        for parameter, entries in self._forgotten:
+            state, grad = optimizer.state.get(parameter, {}), parameter.grad
+            if grad is None or not state.keys() >= ADAM_MOMENTS:
+                continue
+            first = grad.nan_to_num(0.0, 0.0, 0.0)  # where the device is about to skip the update
+            state["exp_avg"].copy_(torch.where(entries, first, state["exp_avg"]))
+            state["exp_avg_sq"].copy_(torch.where(entries, first.square(), state["exp_avg_sq"]))
+        self._forgotten.clear()
 
     # --- learning
 
@@ -210,7 +212,7 @@ class MaskedQMixTorchPolicy(QMixTorchPolicy):
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned."""
         super().set_state(state)
-        self.diversity.load_state_dict(convert_to_torch_tensor(state["diversity"], device=self.device))
+        self.diversity.take_over(convert_to_torch_tensor(state["diversity"], device=self.device))
         self.record = RunRecord(**copy.deepcopy(state["record"]))
 
 

@@ -52,10 +52,16 @@ class PolicyChange:
     def __init__(self) -> None:
         self._last: deque[tuple[Tensor, ...]] = deque(maxlen=2)
         """Arguments of `mean_policy`, or its result alone once it was computed; the older batch first."""
+        self._before: tuple[tuple[Tensor, ...], ...] = ()
 
     def see(self, q: Tensor, available: Tensor, valid: Tensor) -> None:
         """Takes note of a batch: the arguments of `mean_policy`, of which the first `FIRST_STEPS` steps count."""
+        self._before = tuple(self._last)
         self._last.append((q.detach()[:FIRST_STEPS], available[:FIRST_STEPS], valid[:FIRST_STEPS]))
+
+    def forget(self) -> None:
+        """Takes the last batch back, of an update that was skipped."""
+        self._last = deque(self._before, maxlen=2)
 
     def policies(self) -> list[Tensor]:
         """Returns the mean policy `[N, U]` of each batch remembered, the older one first."""

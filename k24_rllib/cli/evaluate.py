@@ -10,7 +10,7 @@ from k24_rllib.cli.modules import add_import, import_modules
 from k24_rllib.command_line import Parser, whole_number
 from k24_rllib.experiments.checkpoints import find_checkpoint, is_weights_file, policy_of
 from k24_rllib.experiments.evaluate import DEFAULT_EPISODES, DEFAULT_SEED, evaluate_checkpoint
-from k24_rllib.experiments.ray_session import quiet_ray, start_ray
+from k24_rllib.experiments.ray_session import quiet_ray, start_ray, stop_ray
 
 
 def make_parser(program: str) -> Parser:
@@ -55,6 +55,9 @@ def run(program: str, words: Sequence[str]) -> int:
     policy_of(checkpoint)  # what can't be read, or not rebuilt, is refused before Ray starts
     print(f"{'weights' if weights else 'checkpoint':<15}{checkpoint}", flush=True)
     start_ray(verbose=arguments.verbose)  # RLlib needs it to build an algorithm, even one without workers
-    for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
-        print(line, flush=True)
+    try:
+        for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():
+            print(line, flush=True)
+    finally:
+        stop_ray()
     return 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from k24_rllib.checks import check_name
+from k24_rllib.cli.own_session import run_in_own_session
 from k24_rllib.command_line import exit_code
 
 HELP = """\
@@ -35,13 +38,39 @@ example:
 
 COMMANDS = ("train", "evaluate", "compare", "config", "bench")
 """Each is a module of this package with `run(program, words)`, imported when it is asked for."""
+_SAID_BY_US = "^A worker died or was killed while executing|killed due to memory pressure"
+"""Ray's pages about dead workers, for which trials say a line; Ray reads the switch when it is imported."""
+_LONG = ("train", "compare")
+"""Those that are stopped by signals, and save what they have."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns the exit code; see `exit_code`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    program = "k24" if argv is None and Path(sys.argv[0]).stem == "k24" else "rllib"
-    return exit_code(lambda: _dispatch(program, words), words)
+    if argv is not None:
+        return exit_code(lambda: _dispatch("rllib", argv), argv)
+    words, program = sys.argv[1:], "k24" if Path(sys.argv[0]).stem == "k24" else "rllib"
+    _stay_on_loopback(words)
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _SAID_BY_US)
+
+    def run() -> int:
+        try:
+            return exit_code(lambda: _dispatch(program, words), words)
+        finally:  # Python is about to leave, and need not look through RLlib and PyTorch for garbage once more
+            gc.freeze()
+
+    if words[:1] and words[0] in _LONG and not {"-h", "--help"} & set(words):
+        return run_in_own_session(run)
+    return run()
+
+
+def _stay_on_loopback(words: Sequence[str]) -> None:
+    """Has the Ray that a command starts listen on loopback alone, unless the user said otherwise or joins a cluster.
+
+    Ray reads the switch when it is imported: without it Ray takes loopback's address for this machine's.
+    """
+    joins = any(word.partition("=")[0] == "--ray-address" for word in words) or os.environ.get("RAY_ADDRESS")
+    if not joins:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 def _dispatch(program: str, words: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from k24_rllib.experiments.evaluate import evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
 from k24_rllib.experiments.ray_session import LOOPBACK, check_dashboard_host, quiet_ray
 from k24_rllib.experiments.resume import check_resume
-from k24_rllib.experiments.run import RunOptions, ray_for, run_experiment
+from k24_rllib.experiments.run import RunOptions, check_experiments, ray_for, run_experiment
 from k24_rllib.experiments.stopping import ENV_STEPS, SECONDS, result_value
 from k24_rllib.experiments.storage import FullDiskError
 from k24_rllib.reporting import duration, print_error
@@ -46,7 +46,7 @@ The file has the format of RLlib's tuned examples:
 Everything in it is checked before Ray starts. Ctrl-C finishes the iteration, saves a checkpoint and says how to go
 on; a second Ctrl-C leaves at once.
 
-exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM)
+exit codes: 0 done, 1 a trial failed, 2 bad input, 130 stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP)
 """
 
 
@@ -61,6 +61,7 @@ def make_parser(program: str) -> Parser:
     parser.add_argument("positional", nargs="?", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("-f", "--file", metavar="FILE", help="the YAML file")
     _add_changes(parser)
+    parser.add_argument("--check", action="store_true", help="only check everything that can be checked, and leave")
     start = parser.add_argument_group("where to start from")
     start.add_argument(
         "--restore", metavar="CHECKPOINT", help="start every trial from this checkpoint, counting its steps as done"
@@ -131,6 +132,10 @@ def run(program: str, words: Sequence[str]) -> int:
     experiments = read_experiments(arguments.file, overrides)
     if options.resume:
         check_resume(experiments)
+    if arguments.check:
+        check_experiments(experiments, options)
+        print(f"{arguments.file}: settings are fine ({', '.join(experiment.name for experiment in experiments)})")
+        return 0
     with ray_for(experiments, options):
         for experiment in experiments:
             code = _train(experiment, options, program, arguments)
@@ -225,6 +230,7 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
         _print_result(trial, program, arguments.modules)
     for row in best:
         _print_winner(experiment, row, program, arguments)
+    _print_saved([trial for trial in outcome.failed if trial.checkpoint is not None])
     problems = outcome.problems()
     for problem in problems:
         print_error(problem)
@@ -261,7 +267,7 @@ def _print_winner(experiment: Experiment, row: Any, program: str, arguments: arg
 
 
 def _print_saved(trials: Sequence[Any]) -> None:
-    """Prints where interrupted trials were saved."""
+    """Prints where interrupted or failed trials were saved last."""
     for trial in trials:
         if trial.checkpoint is not None:
             print(f"checkpoint     {trial.checkpoint.path}")
@@ -282,6 +288,9 @@ def _print_result(trial: Any, program: str, modules: Sequence[str]) -> None:
     result = trial.last_result or {}
     steps, seconds = result_value(result, ENV_STEPS) or 0, result_value(result, SECONDS) or 0
     print(f"\n{trial} finished: {steps:,.0f} environment steps in {duration(seconds)} of training")
+    restarts = (result.get("info") or {}).get("num_worker_restarts")
+    if restarts:
+        print(f"restarts       {restarts} of workers or environments that failed")
     if trial.checkpoint is None:
         print("no checkpoint was asked for, so there is none to evaluate")
         return

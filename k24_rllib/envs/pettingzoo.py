@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k24_rllib.checks import ConfigError, check_choice, check_number
-from k24_rllib.envs.team_env import TEAM_REWARDS, TeamEnv, TeamStep, copy_seeds
+from k24_rllib.envs.team_env import MOST_STEPS, TEAM_REWARDS, TeamEnv, TeamStep, copy_seeds
 
 
 class PettingZooTeamEnv(TeamEnv):
@@ -44,7 +44,7 @@ class PettingZooTeamEnv(TeamEnv):
         score_reference: tuple[float, float] | None = None,
     ) -> None:
         self.num_envs = int(check_number("num_envs", num_envs, low=1, integer=True))
-        self.episode_limit = int(check_number("episode_limit", episode_limit, low=1, integer=True))
+        self.episode_limit = int(check_number("episode_limit", episode_limit, low=1, high=MOST_STEPS, integer=True))
         self._team_reward: str = check_choice("team_reward", team_reward, TEAM_REWARDS)
         self.score_reference = score_reference
         self._originals = [make_env() for _ in range(num_envs)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from k24_rllib.checks import ConfigError, check_number
+from k24_rllib.checks import check_number
 from k24_rllib.envs.team_env import TeamEnv
 from k24_rllib.registry import Registry
 
@@ -13,17 +13,11 @@ TeamEnvFactory = Callable[..., TeamEnv]
 """Called as `factory(num_envs, **env_config)`; returns that many copies."""
 
 ENVIRONMENTS = Registry("environment", given=("num_envs",), product=TeamEnv, options_key="env_config")
-_REFUSALS: dict[str, str] = {}
 
 
 def register_team_env(name: str, factory: TeamEnvFactory) -> None:
     """Makes an environment known as `name`; `k24_rllib.register_team_env` does this and tells Ray too."""
     ENVIRONMENTS.register(name, factory)
-
-
-def refuse_team_env(name: str, why: str) -> None:
-    """Gives the line that says why `name`, which users may well ask for, is no environment to train on."""
-    _REFUSALS[name] = why
 
 
 def team_env_names() -> list[str]:
@@ -35,10 +29,8 @@ def team_env_factory(name: str) -> TeamEnvFactory:
     """Returns the factory of a known name.
 
     Raises:
-        ConfigError: naming the nearest known one, or why a name is refused.
+        ConfigError: naming the nearest known one.
     """
-    if isinstance(name, str) and name in _REFUSALS and name not in ENVIRONMENTS:
-        raise ConfigError(_REFUSALS[name])
     return ENVIRONMENTS.factory(name)
 
 
@@ -53,7 +45,6 @@ def make_team_env(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     Raises:
         ConfigError: naming an unknown environment or option, or a value that cannot work.
     """
-    team_env_factory(name)  # says why, where a name is refused
     check_number("num_envs", num_envs, low=1, integer=True)
     env: TeamEnv = ENVIRONMENTS.part(name, env_config).make(num_envs)
     return env

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,33 @@ class TeamStep:
     truncated: NDArray[np.bool_]  # [E], cut off by a time limit: learning bootstraps
 
     @property
+    def form(self) -> tuple[Any, ...]:
+        """Shapes and types of what is written down of each step; equal forms need no other look."""
+        return (
+            self.obs.shape,
+            self.obs.dtype,
+            self.state.shape,
+            self.state.dtype,
+            self.avail_actions.shape,
+            self.avail_actions.dtype,
+            self.team_reward.shape,
+            self.team_reward.dtype,
+            self.agent_rewards.shape,
+            self.agent_rewards.dtype,
+            self.terminated.shape,
+            self.terminated.dtype,
+            self.truncated.shape,
+            self.truncated.dtype,
+        )
+
+    @property
     def done(self) -> NDArray[np.bool_]:
         """Copies whose episode is over, `[E]`."""
         return self.terminated | self.truncated
+
+
+MOST_STEPS = 1_000_000
+"""Of an episode: all of them are kept, whole."""
 
 
 class TeamEnv(ABC):
@@ -72,7 +97,7 @@ class TeamEnv(ABC):
 
         Args:
             seed: Each copy gets its own stream drawn from it; the same seed gives the same episodes. None goes on
-                with the streams as they are.
+                with the streams as they are. Training gives a new one for every episode.
         """
 
     @abstractmethod
@@ -111,6 +136,18 @@ class TeamEnv(ABC):
         Raises:
             ConfigError: naming the first that has no use, and what was expected.
         """
+        self.check_arrays(step, f"{type(self).__name__}.reset: ")
+        self.check_mask_ids(step.mask_ids)
+        if not step.avail_actions.any(-1).all():
+            copy, agent = np.argwhere(~step.avail_actions.any(-1))[0]
+            raise ConfigError(f"avail_actions: copy {copy}, agent {agent}: got none, expected at least one action")
+
+    def check_arrays(self, step: TeamStep, place: str = "") -> None:
+        """Checks the shapes and types of all but the mask owners.
+
+        Raises:
+            ConfigError: naming the first that is another than the environment's attributes say; begins with `place`.
+        """
         copies, agents = self.num_envs, self.num_agents
         shapes: dict[str, tuple[int, ...]] = {
             "obs": (copies, agents, self.obs_dim),
@@ -127,13 +164,9 @@ class TeamEnv(ABC):
             if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != wanted:
                 got = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
                 raise ConfigError(
-                    f"{type(self).__name__}.reset: {name}: got {got}, expected {wanted} {list(shape)} (num_envs, "
-                    "num_agents and sizes are the environment's own attributes)"
+                    f"{place}{name}: got {got}, expected {wanted} {list(shape)} (num_envs, num_agents and sizes are "
+                    "the environment's own attributes)"
                 )
-        self.check_mask_ids(step.mask_ids)
-        if not step.avail_actions.any(-1).all():
-            copy, agent = np.argwhere(~step.avail_actions.any(-1))[0]
-            raise ConfigError(f"avail_actions: copy {copy}, agent {agent}: got none, expected at least one action")
 
     def check_mask_ids(self, mask_ids: NDArray[np.int64]) -> None:
         """Checks the mask owners `[E, N]` that a reset gave.

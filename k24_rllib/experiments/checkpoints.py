@@ -57,12 +57,14 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     A checkpoint is a pickle: reading one from a stranger runs the stranger's code.
     """
     from k24_rllib.qmix import QMixConfig
+    from k24_rllib.qmix.resume import check_format
 
     state = _unpickle(checkpoint, STATE_FILE)
     config = state.get("config") if isinstance(state, dict) else None
     config_class = config.get("class") if isinstance(config, dict) else None
     if not isinstance(config_class, type) or not issubclass(config_class, QMixConfig):
         raise ConfigError(f"{checkpoint}: is not a checkpoint of k24_rllib")
+    check_format(state)
     return state
 
 

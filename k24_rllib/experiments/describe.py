@@ -39,9 +39,9 @@ def groups(run: str | None = None) -> Iterator[tuple[str, dict[str, Setting]]]:
 
     seen: dict[str, dict[str, Setting]] = {}
     for name in [ALGORITHMS.check(run)] if run is not None else ALGORITHMS:
-        for key, setting in ALGORITHMS[name].settings().items():
+        for key, setting in ALGORITHMS.settings_class(name).settings().items():
             seen.setdefault(setting.owner, {})[key] = setting
-    most_general = [base.__name__ for name in ALGORITHMS for base in reversed(ALGORITHMS[name].__mro__)]
+    most_general = [base.__name__ for name in ALGORITHMS for base in reversed(ALGORITHMS.settings_class(name).__mro__)]
     yield from sorted(seen.items(), key=lambda group: most_general.index(group[0]))
 
 

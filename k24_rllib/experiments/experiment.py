@@ -51,6 +51,11 @@ _OLD_CHECKPOINT_KEYS = {
     "keep_checkpoints_num": "num_to_keep",
 }
 
+LONGEST_NAME = 120
+"""Bytes of an experiment's name, which is a directory's and part of others'."""
+MOST_TRIALS = 1_000_000
+"""More than anybody waits for, of `num_samples` and of failures."""
+
 _RLLIB_ERRORS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError)
 """What RLlib's own checks raise."""
 
@@ -124,6 +129,7 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
         where = f"{path}: " if len(specs) == 1 else f"{path}: {name}: "
         try:
             experiment = _build(name, spec, overrides)
+            _check_without_rllib(experiment)
             for point in experiment.points:
                 build_config(experiment.run, point)
         except ConfigError as error:
@@ -133,6 +139,23 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
     for experiment in experiments:
         _check_score(path, experiment)
     return experiments
+
+
+def _check_without_rllib(experiment: Experiment) -> None:
+    """Checks keys, and values one by one: most mistakes are found before RLlib is imported, which takes seconds."""
+    from k24_rllib import ALGORITHMS
+    from k24_rllib.qmix.rllib_keys import ACTING
+    from k24_rllib.qmix.settings import check_names
+
+    settings_class = ALGORITHMS.settings_class(experiment.run)
+    declared = settings_class.settings()
+    for point in experiment.points:
+        check_names(experiment.run, settings_class, point)
+        for key, value in settings_class.todays(point).items():
+            if key in declared:
+                declared[key].refuse(key, value)
+            elif key in ACTING:
+                ACTING[key](key, value)
 
 
 def build_config(run: str, settings: Mapping[str, Any]) -> QMixConfig:
@@ -195,7 +218,7 @@ def _check_top_level(path: Path, content: object) -> dict[str, dict[str, Any]]:
     for name, spec in content.items():
         if not isinstance(spec, dict):
             raise ConfigError(f"{path}: experiment {name!r} holds {spec!r}, expected run, env, stop and config")
-        if not str(name).strip() or "/" in str(name):
+        if not str(name).strip() or any(its in str(name) for its in "/\0") or len(str(name).encode()) > LONGEST_NAME:
             raise ConfigError(f"{path}: experiment name {name!r} can't be a directory's name")
     return {str(name): spec for name, spec in content.items()}
 
@@ -222,7 +245,7 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         time_budget_s=_check_time_budget(spec.get("time_budget_s")),
         loggers=check_loggers(spec.get("loggers")),
     )
-    run = check_algorithm(spec.get("run"))  # last, as it imports RLlib, which takes seconds
+    run = check_algorithm(spec.get("run"))
     _share_total_steps(run, config, stop)
     check_space(run, config)
     tune = read_tune_section(_wanted_section(spec, config, overrides), run, config, stop)
@@ -292,7 +315,7 @@ def _share_total_steps(run: str, config: dict[str, Any], stop: dict[str, float])
     """Gives schedules the length of the run: the file says it once, as `stop` or as `total_env_steps`."""
     from k24_rllib import ALGORITHMS
 
-    if not hasattr(ALGORITHMS[run](), "total_env_steps"):
+    if "total_env_steps" not in ALGORITHMS.settings_class(run).settings():
         return
     total = config.get("total_env_steps")
     if total is None and ENV_STEPS in stop:
@@ -328,14 +351,14 @@ def _check_checkpoint_config(spec: Mapping[str, Any], frequency: int | None) -> 
 
 
 def _check_time_budget(value: object) -> float | None:
-    return None if value is None else check_number("time_budget_s", value, above=0)
+    return None if value is None else check_number("time_budget_s", value, above=0, high=1e9)
 
 
 def _first_count(key: str, *values: object, default: int, low: int) -> int:
     """Returns the first value that was given, checked, or the default."""
     for value in values:
         if value is not None:
-            return int(check_number(key, value, low=low, integer=True))
+            return int(check_number(key, value, low=low, high=MOST_TRIALS, integer=True))
     return default
 
 
@@ -387,4 +410,10 @@ def _try_environment(name: str, options: Mapping[str, Any]) -> None:
 def _try_network(config: QMixConfig) -> None:
     """Builds the policy of a configuration, on the CPU, and runs its network for two steps."""
     config.num_gpus = 0
-    config.build_policy().model.check_shapes()
+    try:
+        config.build_policy().model.check_shapes()
+    except ConfigError:
+        raise
+    except (MemoryError, RuntimeError) as error:  # PyTorch says either where memory is short
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"config: its networks can't be built ({type(error).__name__}: {reason})") from error

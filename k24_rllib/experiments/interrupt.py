@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: let each running trial finish its iteration, save it, and leave it resumable.
+"""Ctrl-C, SIGTERM and a closed terminal: let each running trial finish its iteration, save it, and leave it resumable.
 
 Tune by itself drops running trials where they are, back to their last checkpoint, if they have one. Its scheduler
 interface can pause a trial, which saves it first and keeps it as unfinished business for `--resume`.
@@ -6,19 +6,28 @@ interface can pause a trial, which saves it first and keeps it as unfinished bus
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from k24_rllib.command_line import Stopped
+
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupt:
-    """While entered, remembers the first SIGINT or SIGTERM; a second one ends the program at once."""
+    """While entered, remembers the first SIGINT, SIGTERM or SIGHUP; a second one ends the program at once.
+
+    What the caller ignores stays ignored, as `nohup` has it with SIGHUP.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -30,8 +39,9 @@ class Interrupt:
         return self.signal is not None
 
     def __enter__(self) -> Interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
+        for number in _HEARD:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -40,9 +50,33 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            raise Stopped(number)
         self.signal = number
+        if number == signal.SIGHUP:
+            sys.stdout, sys.stderr = _Tolerant(sys.stdout), _Tolerant(sys.stderr)  # whoever read them may be gone
         print("stopping: finishing this iteration and saving it (again to leave at once)", file=sys.stderr, flush=True)
+
+
+class _Tolerant(io.TextIOBase):
+    """A stream that loses what can't be written any more, where other ones end the program that writes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes, or doesn't."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or doesn't."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        """Returns the descriptor of the stream."""
+        return self._stream.fileno()
 
 
 class Pausing(TrialScheduler):

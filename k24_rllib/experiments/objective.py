@@ -40,7 +40,7 @@ def check_metric(metric: object, run: str, config: Mapping[str, Any]) -> str:
     for name in _LEARNER_METRICS:
         known[name] = known[_LEARNER + name] = _LEARNER + name
     key = known.get(metric) if isinstance(metric, str) else None
-    own = not ALGORITHMS[run].__module__.startswith("k24_rllib.")
+    own = not ALGORITHMS.settings_class(run).__module__.startswith("k24_rllib.")
     if key is None and isinstance(metric, str) and (own and metric.startswith((_LEARNER, "custom_metrics/"))):
         key = metric  # an algorithm of the user's own reports what it likes
     if key is None:

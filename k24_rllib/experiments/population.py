@@ -69,7 +69,7 @@ def _mutable(option: str, run: str, given: object) -> Mapping[str, Any]:
 
     if not isinstance(given, Mapping) or not given:
         raise ConfigError(f"scheduler: {option}: got {given!r}, expected settings, as lr: {{loguniform: [1e-4, 1e-2]}}")
-    settings = ALGORITHMS[run].settings()
+    settings = ALGORITHMS.settings_class(run).settings()
     for key in given:
         if key in FIXED and key in settings:
             raise ConfigError(f"scheduler: {option}: {key} can't change on a live run: {FIXED[key]}")
@@ -81,7 +81,7 @@ def _check_values(run: str, where: str, key: str, values: list[Any]) -> None:
     """Checks the ends of what a setting may become against the setting's own bounds."""
     from k24_rllib import ALGORITHMS
 
-    setting = ALGORITHMS[run].settings()[key]
+    setting = ALGORITHMS.settings_class(run).settings()[key]
     for value in values:
         setting.refuse(f"{where} ({value!r})" if isinstance(value, list) else where, value)
 

@@ -59,19 +59,33 @@ class Progress(Callback):
         print(f"{self._label(trial, trials)}started; results in {trial.path}", flush=True)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Prints a trial's first round of episodes, where its first result is still to come."""
+        """Prints what trials have to say, and the first round of those whose first result is still to come."""
         from k24_rllib.qmix.first_round import ask
 
-        waiting = [trial for trial in trials if trial.status == Trial.RUNNING and trial.trial_id not in self._paces]
         now = time.monotonic()
-        if not waiting or now - self._asked < FIRST_ROUND_EVERY_S:
+        if now - self._asked < FIRST_ROUND_EVERY_S:
             return
         self._asked = now
-        for trial in waiting:
+        self._print_notices(trials)
+        for trial in trials:
+            if trial.status != Trial.RUNNING or trial.trial_id in self._paces:
+                continue
             first = ask(trial.trial_id)
             if first is not None:
                 position = self._position({ENV_STEPS: first.steps}, first.steps)
                 print(f"{self._label(trial, trials)}{position} | return {first.mean_return:.1f}", flush=True)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Prints what trials have said since."""
+        self._print_notices(trials)
+
+    def _print_notices(self, trials: Sequence[Trial]) -> None:
+        """Prints the lines that trials have said, of which the process that trains has no other way to tell."""
+        from k24_rllib.qmix.notices import heard
+
+        by_id = {trial.trial_id: trial for trial in trials}
+        for trial_id, text in heard(by_id):
+            print(f"{self._label(by_id[trial_id], trials)}{text}", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -5,21 +5,27 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from k24_rllib.checks import ConfigError
+from k24_rllib.command_line import Stopped
 from k24_rllib.experiments.cluster import code_for_nodes, find_cluster
+from k24_rllib.experiments.ray_files import keep, mark, remove, remove_leftovers
 
 LOOPBACK = "127.0.0.1"
 
 
 def quiet_ray() -> None:
-    """Silences Ray's loggers and Python's warnings in this process."""
+    """Silences Ray's loggers, that of TensorBoard's files and Python's warnings in this process."""
     warnings.simplefilter("ignore")
-    for name in ("ray", "ray.tune", "ray.rllib"):
+    for name in ("ray", "ray.tune", "ray.rllib", "tensorboardX"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -47,8 +53,6 @@ def start_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else every worker warns of a future change
-    import ray
-
     settings: dict[str, Any] = {
         "log_to_driver": verbose > 0,
         "logging_level": logging.INFO if verbose > 0 else logging.CRITICAL,
@@ -57,6 +61,38 @@ def start_ray(
         _join(find_cluster(address), {**settings, "runtime_env": code_for_nodes(modules)})
         return
     settings |= {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "dashboard_host": dashboard_host}
+    settings["_node_ip_address"] = LOOPBACK  # obeyed where `stay_on_loopback` came before Ray was imported
+    remove_leftovers(ray_root())
+    with _own_sigterm():
+        url = _init(settings)
+    if verbose == 0:
+        mark(_session())
+    if dashboard:
+        _tell_of_dashboard(url, dashboard_host)
+
+
+def keep_files() -> None:
+    """Lets the directory of the Ray that runs stay, with its logs, for whoever wants to know what failed."""
+    import ray
+
+    if ray.is_initialized():
+        keep(_session())
+
+
+def stop_ray() -> None:
+    """Ends the Ray that `start_ray` started, and removes its directory unless it is kept; or leaves the cluster."""
+    import ray
+
+    session = _session() if ray.is_initialized() else None
+    ray.shutdown()
+    if session is not None:
+        remove(session)
+
+
+def _init(settings: dict[str, Any]) -> str:
+    """Starts Ray and returns the address of its dashboard, which is empty without one."""
+    import ray
+
     try:
         context = ray.init(**settings)
     except Exception as error:
@@ -64,8 +100,36 @@ def start_ray(
             raise
         ray.shutdown()  # Ray gives its processes 30 seconds, which a busy machine can need and a second try won't
         context = ray.init(**settings)
-    if dashboard:
-        _tell_of_dashboard(context.dashboard_url, dashboard_host)
+    return str(context.dashboard_url)
+
+
+def _session() -> Path:
+    """Returns the directory of the Ray that runs."""
+    from ray._private.worker import _global_node
+
+    return Path(_global_node.get_session_dir_path())
+
+
+def ray_root() -> Path:
+    """Returns where Ray's directories lie."""
+    from ray._common.utils import get_default_ray_temp_dir
+
+    return Path(get_default_ray_temp_dir())
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Puts back what handled SIGTERM before: Ray's handlers leave at once, with the exit code 15 or 1."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # by Ray's handler, in the seconds in which it starts
+        raise Stopped(signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _join(address: str, settings: dict[str, Any]) -> None:
@@ -101,8 +165,6 @@ def is_loopback(host: str) -> bool:
 
 def _tell_of_dashboard(url: str, host: str) -> None:
     """Gives Ray's Grafana folder the dashboard of the live figures, and prints where everything is."""
-    from ray._private.worker import _global_node
-
     from k24_rllib.experiments.dashboards import place_dashboard
 
     print(f"dashboard at http://{url}", flush=True)
@@ -112,6 +174,6 @@ def _tell_of_dashboard(url: str, host: str) -> None:
     if not is_loopback(host):
         guard = "" if has_token else " without a password"
         print(f"note: other machines reach it, unencrypted, and can run programs on this one through it{guard}")
-    session = _global_node.get_session_dir_path()
+    session = _session()
     place_dashboard(session)
     print(f"Prometheus and Grafana settings in {session}/metrics (see docs/monitoring.md)", flush=True)

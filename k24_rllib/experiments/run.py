@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.checkpoints import check_fits, find_checkpoint, read_state
 from k24_rllib.experiments.cluster import check_room
 from k24_rllib.experiments.experiment import Experiment, build_config
+from k24_rllib.experiments.goal import with_goal
 from k24_rllib.experiments.grid import grid_size
 from k24_rllib.experiments.loggers import logger_callbacks
+from k24_rllib.experiments.memory import check_memory
 from k24_rllib.experiments.objective import OBJECTIVE
-from k24_rllib.experiments.ray_session import LOOPBACK, start_ray
+from k24_rllib.experiments.ray_session import LOOPBACK, keep_files, start_ray, stop_ray
 from k24_rllib.experiments.resume import plan_resume
 from k24_rllib.experiments.space import as_tune
 from k24_rllib.experiments.stopping import ENV_STEPS, is_reached, result_value
@@ -88,12 +91,15 @@ def run_experiment(experiment: Experiment, options: RunOptions | None = None) ->
     from k24_rllib.experiments.interrupt import Interrupt, LeaveWhenPaused
 
     options = options or RunOptions()
-    requests = _check([experiment], options)
+    requests = check_experiments([experiment], options)
     _make_ready([experiment], options, requests)
     with Interrupt() as interrupt, full_disk_named(experiment.directory):
         leave = LeaveWhenPaused(interrupt)
         trials = _run_tune(experiment, options, interrupt, leave)
-    return Outcome(trials, interrupt.signal, leave.unfinished)
+    outcome = Outcome(trials, interrupt.signal, leave.unfinished)
+    if outcome.problems():
+        keep_files()
+    return outcome
 
 
 def failure(trial: Any) -> str:
@@ -108,7 +114,8 @@ def failure(trial: Any) -> str:
         full = full_disks([trial.path, trial.local_path])
         if full:
             return f"trial {trial} failed: {', '.join(full)}"
-    return f"trial {trial} failed: {lines[-1] if lines else 'no reason given'}; all of it in {log}"
+    ours = r"^k24_rllib[\w.]*: "  # our own errors speak for themselves
+    return f"trial {trial} failed: {re.sub(ours, '', lines[-1]) if lines else 'no reason given'}; all of it in {log}"
 
 
 def _cut_short(trial: Any) -> str:
@@ -127,17 +134,21 @@ def ray_for(experiments: Sequence[Experiment], options: RunOptions) -> Iterator[
     """
     import ray
 
-    requests = _check(experiments, options)
+    requests = check_experiments(experiments, options)
     ours = not ray.is_initialized()
     try:
         _make_ready(experiments, options, requests)
         yield
+    except Exception as error:
+        if not isinstance(error, ConfigError):
+            keep_files()
+        raise
     finally:
         if ours:
-            ray.shutdown()
+            stop_ray()
 
 
-def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
+def check_experiments(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
     """Checks what only this machine can tell about the experiments, and returns what each of their trials asks for.
 
     Returns:
@@ -151,13 +162,11 @@ def _check(experiments: Sequence[Experiment], options: RunOptions) -> list[Any]:
         _check_restore(experiment)
         if options.resume:
             plan_resume(experiment)
-    requests = [
-        config.algo_class.default_resource_request(config)
-        for experiment in experiments
-        for config in (build_config(experiment.run, point) for point in experiment.points)
-    ]
+    configs = [build_config(experiment.run, point) for experiment in experiments for point in experiment.points]
+    requests = [config.algo_class.default_resource_request(config) for config in configs]
     if options.cluster is None and not ray.is_initialized():
         _check_machine(requests)
+        check_memory(configs)
     return requests
 
 
@@ -240,6 +249,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave
     for note in plan.notes if plan else ():
         print(note, flush=True)
     resume = plan is not None and not plan.restarts
+    experiment = with_goal(experiment, resume=resume)
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     searched = _search_settings(experiment, options, interrupt, resume=resume)
     callbacks = [*searched.pop("callbacks"), leave]

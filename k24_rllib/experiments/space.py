@@ -267,7 +267,7 @@ def _meant(run: str, path: Path, value: Mapping[str, Any]) -> bool:
         return False
     if any(key in DISTRIBUTIONS or key == "sample_from" for key in value):
         return True
-    setting = ALGORITHMS[run].settings().get(path[0]) if len(path) == 1 else None
+    setting = ALGORITHMS.settings_class(run).settings().get(path[0]) if len(path) == 1 else None
     if setting is not None and not isinstance(setting.default, Mapping):
         return True
     (first, *others) = value.items()

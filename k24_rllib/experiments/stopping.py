@@ -7,6 +7,7 @@ from typing import Any
 
 from k24_rllib.checks import ConfigError, check_number, nearest
 from k24_rllib.monitoring import result_value
+from k24_rllib.settings import MOST
 
 ENV_STEPS = "num_env_steps_sampled_lifetime"
 ITERATIONS = "training_iteration"
@@ -73,7 +74,8 @@ def check_stop(stop: object, what: str = "stop") -> dict[str, float]:
                 f"unknown {what} key {key!r}"
                 f"{nearest(key, STOP_KEYS) or ' (known are timesteps_total, training_iteration, time_total_s, ...)'}"
             )
-        checked[STOP_KEYS[key]] = check_number(f"{what}: {key}", value, above=0 if key in _COUNTS else None)
+        low, high = (0, MOST) if key in _COUNTS else (None, None)
+        checked[STOP_KEYS[key]] = check_number(f"{what}: {key}", value, above=low, high=high)
     return checked
 
 

@@ -10,6 +10,9 @@ import yaml
 
 from k24_rllib.checks import ConfigError, nearest
 
+MOST_LEVELS = 50
+MOST_VALUES = 100_000
+
 # YAML 1.1 wants `5.0e-4` and reads `5e-4` as text, which nobody who writes `lr: 5e-4` means.
 _FLOAT = re.compile(r"^[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)|\.\d+(?:[eE][-+]?\d+)?)$")
 
@@ -64,7 +67,16 @@ def read_yaml_value(text: str, option: str) -> object:
 
 def _load(text: str, source: str) -> object:
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_size(node, source)
+        return loader.construct_document(node)
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{source}: is nested too deeply, expected at most {MOST_LEVELS} levels") from None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark and "\n" in text.strip() else ""
         raise ConfigError(f"{source}: {line}{error.problem or 'not valid YAML'}") from None
@@ -72,6 +84,35 @@ def _load(text: str, source: str) -> object:
         raise ConfigError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
     except ValueError as error:  # a date such as 2020-13-45
         raise ConfigError(f"{source}: not valid YAML ({error})") from None
+
+
+def _check_size(top: yaml.Node, source: str) -> None:
+    """Checks how much a file holds once its aliases are written out: nine lines can stand for a billion values.
+
+    Raises:
+        ConfigError: for what stands inside itself, is too deep, or is more than anybody means.
+    """
+    sizes: dict[int, int] = {}  # of nodes that are measured; 0 while what is inside them is
+
+    def measure(node: yaml.Node, level: int) -> int:
+        if id(node) in sizes:
+            if not sizes[id(node)]:
+                raise ConfigError(
+                    f"{source}: line {node.start_mark.line + 1}: what is anchored here stands inside itself"
+                )
+            return sizes[id(node)]
+        if level > MOST_LEVELS:
+            raise RecursionError
+        sizes[id(node)] = 0
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for item in inside for part in (item if isinstance(item, tuple) else (item,))]
+        sizes[id(node)] = 1 + sum(measure(part, level + 1) for part in parts)
+        return sizes[id(node)]
+
+    if measure(top, 0) > MOST_VALUES:
+        raise ConfigError(
+            f"{source}: its aliases stand for {sizes[id(top)]:,} values, expected at most {MOST_VALUES:,}"
+        )
 
 
 def _nearest_file(path: Path) -> str:

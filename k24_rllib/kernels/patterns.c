@@ -1,7 +1,8 @@
 /* The 2:4 patterns of a layer: scores, probabilities, the draw and the masked weights, and the way back. What
    `sparsity/joint.py` computes in PyTorch, with the same numbers drawn.
 
-   Sixteen groups of four weights are taken through all steps with everything in registers.
+   Sixteen groups of four weights are taken through all steps with everything in registers. Weights are multiplied by
+   their masks, so that one that is no finite number shows (NaN * 0 is NaN), as in PyTorch.
 
    Shapes: R masks, J out and I in features, G = ceil(I / 4) groups of a row, K the groups of one mask in all layers
    together: a layer's part of an array [.., R, K] begins at the pointer given. Weights and alpha are [J, I] and
@@ -19,6 +20,7 @@
 
 /* The two columns that each pattern keeps: 1100, 1010, 1001, 0110, 0101, 0011. */
 static const int FIRST[PATTERNS] = {0, 0, 0, 1, 1, 2}, SECOND[PATTERNS] = {1, 2, 3, 2, 3, 3};
+#define COLUMNS_OF(P) (1 << FIRST[P] | 1 << SECOND[P]) /* as bits */
 
 /* What groups allow, a lane for each: a last group of r < 4 real columns takes no pattern that keeps a padded one
    instead of a real one, and of equal ones the first. */
@@ -149,7 +151,8 @@ static inline void scores_of(vec scores[M], const float *weight, const float *em
     for (int c = 0; c < M; c++) scores[c] = magnitude(w[c]) * e[c] * sigmoid(a[c]);
 }
 
-/* weights [R, J, I] of each mask's most likely patterns, the first of equals. */
+/* weights [R, J, I] of each mask's most likely patterns, the first of equals. Scores that are no finite numbers say
+   nothing, and their group keeps the first pattern, which is legal everywhere. */
 void patterns_most_likely(size_t R, size_t J, size_t I, size_t per_mask, const float *weight, const float *ema,
                           const float *alpha, float *weights) {
     Shape full, ragged;
@@ -158,18 +161,21 @@ void patterns_most_likely(size_t R, size_t J, size_t I, size_t per_mask, const f
     for (size_t r = 0; r < R; r++)
         for (size_t first = 0; first < layer.groups; first += LANES) {
             size_t count = block(&layer, first, &shape, &ragged);
-            vec w[M], s[M], best = all(-INFINITY);
-            ivec kept[M] = {{0}};
+            vec w[M], s[M];
             scores_of(s, weight, ema + r * per_mask * I, alpha + r * J * I, first, count, &layer, w);
-            for (int p = 0; p < PATTERNS; p++) {
+            vec nothing = (s[0] + s[1] + s[2] + s[3]) * 0.0f; /* NaN, to which no sum compares, or 0 */
+            vec best = s[FIRST[0]] + s[SECOND[0]] + nothing;
+            ivec columns = (ivec){0} + COLUMNS_OF(0); /* a bit for each that is kept */
+            for (int p = 1; p < PATTERNS; p++) {
                 vec sum = s[FIRST[p]] + s[SECOND[p]];
                 ivec better = (sum > best) & (shape->legal[p] > 0.0f);
                 best = pick(better, sum, best);
-                for (int c = 0; c < M; c++) kept[c] &= ~better;
-                kept[FIRST[p]] |= better;
-                kept[SECOND[p]] |= better;
+                columns = (better & COLUMNS_OF(p)) | (~better & columns);
             }
-            for (int c = 0; c < M; c++) w[c] = pick(kept[c], w[c], all(0.0f));
+            for (int c = 0; c < M; c++) {
+                ivec kept = columns << (31 - c) >> 31;
+                w[c] *= pick(kept, all(1.0f), all(0.0f));
+            }
             scatter(weights + r * J * I, w, first, count, I, layer.G);
         }
 }
@@ -241,7 +247,7 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
             for (size_t lane = 0; lane < count; lane++) drawn[at + lane] = index[lane];
             for (int c = 0; c < M; c++) {
                 ones[c] = pick(kept[c], all(1.0f), all(0.0f));
-                w[c] = pick(kept[c], w[c], all(0.0f));
+                w[c] *= ones[c];
             }
             scatter(masks + M * at, ones, 0, count, M, 1);
             scatter(weights + r * J * I, w, first, count, I, layer.G);

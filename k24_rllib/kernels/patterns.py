@@ -43,7 +43,7 @@ class Draw:
             masks=uniform.new_empty(*uniform.shape, 4),
             uniform=uniform,
             normal=uniform.new_empty(4, *uniform.shape),
-            factor=torch.empty_like(uniform),
+            factor=uniform.new_empty(uniform.shape),
         )
 
 
@@ -65,14 +65,14 @@ class LayerTensors:
 
 def most_likely(kernels: CDLL, layer: LayerTensors) -> Tensor:
     """Returns the weights of each mask's most likely patterns, `[R, J, I]`."""
-    weights = torch.empty_like(layer.alpha)
+    weights = layer.alpha.new_empty(layer.alpha.shape)  # in one piece, which `empty_like` need not be
     call(kernels, "patterns_most_likely", layer.sizes(), layer.weight, layer.ema, layer.alpha, weights)
     return weights
 
 
 def draw(kernels: CDLL, layer: LayerTensors, into: Draw) -> Tensor:
     """Draws a layer's patterns; returns the weights `[R, J, I]` and writes all else to its part of `into`."""
-    weights, start = torch.empty_like(layer.alpha), layer.first_group
+    weights, start = layer.alpha.new_empty(layer.alpha.shape), layer.first_group
     call(
         kernels,
         "patterns_draw",
@@ -96,7 +96,7 @@ def draw_backward(
         grad_weights: `[R, J, I]`.
         grad_probs: `[6, R, K]`, of all layers, or None for none.
     """
-    grad_weight, grad_alpha = torch.zeros_like(layer.weight), torch.empty_like(layer.alpha)
+    grad_weight, grad_alpha = torch.zeros(layer.weight.shape), torch.empty(layer.alpha.shape)
     start = layer.first_group
     call(
         kernels,
@@ -122,7 +122,7 @@ def input_scale(
         before: `E` as it is.
         initialised: Whether it is, a bool.
     """
-    after, initialised_after = torch.empty_like(before), torch.empty_like(initialised)
+    after, initialised_after = (its.new_empty(its.shape) for its in (before, initialised))
     agents, rows, size = x.shape
     if x.stride()[1:] != (size, 1):
         x = x.contiguous()

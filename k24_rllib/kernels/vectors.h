@@ -46,9 +46,10 @@ static inline vec pick(ivec mask, vec yes, vec no) {
 
 static inline vec larger(vec a, vec b) { return pick(a > b, a, b); }
 
-/* e^x to float's precision: x = n ln 2 + r, a polynomial in r, and n in the exponent's bits. */
-static inline vec exponential(vec x) {
-    x = pick(x > 87.0f, all(87.0f), x);
+/* e^x to float's precision for x up to `most`: x = n ln 2 + r, a polynomial in r, and n in the exponent's bits. NaN of
+   NaN, and infinity from 88.4 on. */
+static inline vec exponential_to(vec x, float most) {
+    x = pick(x > most, all(most), x);
     x = pick(x < -87.0f, all(-87.0f), x);
     const float round_to_integer = 12582912.0f; /* 1.5 * 2^23 */
     vec shifted = x * 1.44269504f + round_to_integer;
@@ -65,7 +66,8 @@ static inline vec exponential(vec x) {
     return p * (vec)exponent;
 }
 
-static inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
+static inline vec exponential(vec x) { return exponential_to(x, 87.0f); } /* always finite */
+static inline vec sigmoid(vec x) { return 1.0f / (1.0f + exponential_to(-x, 89.0f)); } /* reaches 0 */
 static inline vec tangent(vec x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
 
 #endif

@@ -4,8 +4,9 @@ Names are imported when they are first asked for, so that `batch` and `loss` (Py
 and `prioritized` (NumPy alone) work where Ray is not installed.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from k24_rllib.lazy import names_from
 
 if TYPE_CHECKING:
     from k24_rllib.qmix.batch import TrainBatch
@@ -56,10 +57,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Imports what is asked for (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value  # so that it is looked up once
-    return value
+__getattr__ = names_from(globals(), _MODULES)

@@ -32,10 +32,10 @@ class EpisodeReplayBuffer:
 
     Args:
         capacity: Episodes kept. More keeps older, more varied play; memory grows with it.
-        seed: Seed of the draws; None draws differently every time.
+        seed: Seed of the draws, or their stream; None draws differently every time.
     """
 
-    def __init__(self, capacity: int, seed: int | None = None) -> None:
+    def __init__(self, capacity: int, seed: int | np.random.SeedSequence | None = None) -> None:
         self.capacity = capacity
         self._rng = np.random.default_rng(seed)
         self._storage: EpisodeBatch | None = None
@@ -45,6 +45,10 @@ class EpisodeReplayBuffer:
     def __len__(self) -> int:
         """Returns the number of episodes held."""
         return self._size
+
+    def nbytes(self) -> int:
+        """Returns the bytes of all episodes that fit, 0 before the first came."""
+        return 0 if self._storage is None else sum(array.nbytes for array in self._storage.arrays().values())
 
     def add(self, batch: EpisodeBatch) -> NDArray[np.int64]:
         """Appends episodes, overwriting the oldest once full.
@@ -98,15 +102,24 @@ class EpisodeReplayBuffer:
             priorities: `[B]`, from 0.
         """
 
+    @property
+    def draws(self) -> dict[str, Any]:
+        """State of the stream from which episodes are drawn."""
+        return dict(self._rng.bit_generator.state)
+
+    @draws.setter
+    def draws(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = state
+
     def get_state(self) -> dict[str, Any]:
         """Returns everything needed to go on drawing the same episodes."""
         held = self._storage.take(np.arange(self._size)).arrays() if self._storage is not None else None
-        return {"episodes": held, "next": self._next, "rng": self._rng.bit_generator.state}
+        return {"episodes": held, "next": self._next, "rng": self.draws}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes over what `get_state` returned; of a larger buffer, the newest episodes that fit."""
         self._storage, self._next, self._size = None, 0, 0
-        self._rng.bit_generator.state = state["rng"]
+        self.draws = state["rng"]
         if state["episodes"] is None:
             return
         episodes = EpisodeBatch.from_arrays(state["episodes"])

@@ -26,6 +26,8 @@ from k24_rllib.models import UNAVAILABLE, AgentWeights, TeamModel, register_mode
 from k24_rllib.qmix.batch import TrainBatch
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import epsilon_at, epsilon_greedy
+from k24_rllib.qmix.finite import check_weights, optimizer_arrays
+from k24_rllib.qmix.guard import UpdateGuard
 from k24_rllib.qmix.loss import (
     TeamValues,
     chosen_values,
@@ -84,6 +86,10 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     """Double QMIX over whole episodes (arXiv 1803.11485; double Q-learning, arXiv 1509.06461).
 
     A subclass adds to the loss through `auxiliary_loss`, and to the metrics through what that returns.
+
+    Attributes:
+        guard: Skips updates whose loss or gradient is not finite, and counts them.
+        update_made: Whether the last update was made; None before the first, and where its device alone knows.
     """
 
     model: TeamModel
@@ -103,6 +109,9 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         mixed = config["mixed_precision"] and self.device.type == "cuda"
         self._precision = torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
         self.reward_moments = RunningMoments()
+        self.guard = UpdateGuard(deferred=self.device.type != "cpu")
+        self.guard.watch(self.model)
+        self.update_made: bool | None = None
         self._loss_initialized = True
 
     # --- building
@@ -238,7 +247,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     def learn_on_batch(
         self, postprocessed_batch: EpisodeBatch, *, importance: NDArray[np.float32] | None = None
     ) -> dict[str, Any]:
-        """Makes one gradient update from whole episodes.
+        """Makes one gradient update from whole episodes, or none where its loss or gradient is not finite (`guard`).
 
         Args:
             postprocessed_batch: The episodes, `B` of them; callbacks get them as they are.
@@ -255,15 +264,33 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         batch = self.train_batch(postprocessed_batch)
         if importance is not None:
             batch = replace(batch, importance=torch.from_numpy(importance).to(self.device, non_blocking=True))
+        self.guard.begin()
         loss = self.loss(self.model, self.dist_class, batch)
         (optimizer,) = self._optimizers
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()
         norm = clip_gradients(self._parameters, self.config["grad_clip"])
-        optimizer.step()
+        self.update_made = self.guard.step(optimizer, loss, norm)
+        if self.update_made is False:
+            self.forget_batch()
         self.num_grad_updates += 1
         return {**self.stats, "grad_norm": norm, "lr": optimizer.param_groups[0]["lr"], **callback_stats}
+
+    def forget_batch(self) -> None:
+        """Forgets what the batch of an update that was skipped has left; a subclass adds what it keeps of a batch."""
+
+    def check_finite(self, so: str) -> None:
+        """Checks that both networks are made of finite numbers.
+
+        Args:
+            so: What does not happen if they are not, as in `"so it gets no score"`.
+
+        Raises:
+            ConfigError: naming the first of their arrays that is not.
+        """
+        for what, model in (("policy", self.model), ("target network", self.target_model)):
+            check_weights(model.state_dict(), what, so)
 
     def update_target(self, tau: float = 1.0) -> None:
         """Moves the target network towards the online one; see `TargetFollower.move`."""
@@ -310,10 +337,18 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
             "target_model": convert_to_numpy(self.target_model.state_dict()),
             "reward_moments": self.reward_moments.get_state(),
             "num_grad_updates": self.num_grad_updates,
+            "guard": self.guard.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_state` returned; settings stay those of this policy, whatever the other's were."""
+        """Takes over what `get_state` returned; settings stay those of this policy, whatever the other's were.
+
+        Raises:
+            ConfigError: if networks or the optimizer are not made of finite numbers.
+        """
+        for what in ("model", "target_model"):
+            check_weights(state[what], f"checkpoint: {what}", "so it is not taken up")
+        check_weights(optimizer_arrays(state.get("_optimizer_variables", ())), "checkpoint", "so it is not taken up")
         config = self.config  # RLlib puts the other's in its place, so that a changed run would go on as it was begun
         super().set_state(state)
         self.config = config
@@ -321,6 +356,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         self.target_model.load_state_dict(convert_to_torch_tensor(state["target_model"], device=self.device))
         self.reward_moments.set_state(state["reward_moments"])
         self.num_grad_updates = state["num_grad_updates"]
+        self.guard.set_state(state.get("guard", {"skipped": 0, "in_a_row": 0}))  # older checkpoints have none
         self._use_own_optimizer_settings()
 
     def _use_own_optimizer_settings(self) -> None:

@@ -87,7 +87,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
 
     Args:
         capacity: Episodes kept, as in the uniform buffer.
-        seed: Seed of the draws; None draws differently every time.
+        seed: Seed of the draws, or their stream; None draws differently every time.
         alpha: How much priorities count. 0 draws uniformly, 1 in proportion to TD errors, which replays a few episodes
             very often.
         beta_initial: How much of the bias that this brings the importance weights undo at the start.
@@ -103,7 +103,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
     def __init__(
         self,
         capacity: int,
-        seed: int | None = None,
+        seed: int | np.random.SeedSequence | None = None,
         *,
         alpha: float,
         beta_initial: float,

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ray.rllib.algorithms.algorithm import Algorithm
-from ray.tune.registry import register_trainable
-
-from k24_rllib.checks import ConfigError
+from k24_rllib.checks import ConfigError, check_name
+from k24_rllib.own_algorithms import OWN_ALGORITHMS
 from k24_rllib.registry import Registry
+from k24_rllib.settings import Declared
 
 if TYPE_CHECKING:
     from k24_rllib.qmix.config import QMixConfig
@@ -20,7 +19,7 @@ class AlgorithmRegistry(Registry):
     """Algorithm classes by the name that `run:` takes in a file.
 
     A configuration class needs no mention of its algorithm, and the algorithm's module alone imports the configuration:
-    which belongs to which is known here. The package's own are imported when the registry is first asked.
+    which belongs to which is known here. The package's own are known by name, and imported when one is asked for.
     """
 
     def __init__(self) -> None:
@@ -32,47 +31,59 @@ class AlgorithmRegistry(Registry):
         Raises:
             ConfigError: for a name that another algorithm has, or for what is no algorithm of RLlib.
         """
+        from ray.rllib.algorithms.algorithm import Algorithm
+        from ray.tune.registry import register_trainable
+
         if not isinstance(factory, type) or not issubclass(factory, Algorithm):
             raise ConfigError(f"algorithm {name!r}: got {factory!r}, expected a subclass of QMix")
+        if name in OWN_ALGORITHMS and factory.__module__ != OWN_ALGORITHMS[name].module:
+            self._import(name)  # which has the name
         super().register(name, factory)
         register_trainable(name, factory)
 
     def names(self) -> list[str]:
         """Returns the known names, sorted."""
-        self._import_own()
-        return super().names()
+        return sorted({*OWN_ALGORITHMS, *self._factories})
 
     def check(self, name: object) -> str:
         """Returns `name` if it is known; otherwise `ConfigError` has the nearest that is."""
-        self._import_own()
-        return super().check(name)
+        return check_name(self.kind, name, self.names())
+
+    def factory(self, name: str) -> Any:
+        """Returns the class of a known algorithm."""
+        self._import(self.check(name))
+        return self._factories[name]
+
+    def settings_class(self, name: str) -> type[Declared]:
+        """Returns the class that declares a known algorithm's settings; for the package's own this needs no RLlib."""
+        if self.check(name) in OWN_ALGORITHMS:
+            return OWN_ALGORITHMS[name].settings()
+        return self[name]
 
     def __contains__(self, name: object) -> bool:
-        self._import_own()
-        return super().__contains__(name)
+        return name in OWN_ALGORITHMS or super().__contains__(name)
 
-    @staticmethod
-    def _import_own() -> None:
-        """Imports the package's algorithms, each of which registers itself.
-
-        They are named, as a user's would be, because what they add stands on a floor above this one.
-        """
-        import_module("k24_rllib.algorithms")
+    def _import(self, name: str) -> None:
+        """Imports one of the package's own algorithms, which registers itself."""
+        if name in OWN_ALGORITHMS and name not in self._factories:
+            import_module(OWN_ALGORITHMS[name].module)
 
     def register_with_ray(self) -> None:
         """Tells Ray of every algorithm again: it forgets them all at `ray.shutdown()`."""
+        from ray.tune.registry import register_trainable
+
         for name in self.names():
             register_trainable(name, self.factory(name))
 
     def __getitem__(self, name: str) -> type[QMixConfig]:
         """Returns the configuration class of a known algorithm."""
-        algorithm: Any = self.factory(name)
-        config_class: type[QMixConfig] = algorithm.config_class
+        config_class: type[QMixConfig] = self.factory(name).config_class
         return config_class
 
     def in_order(self) -> list[Any]:
         """Returns the algorithms in the order of their registration: the first with a configuration class owns it."""
-        self._import_own()
+        for name in OWN_ALGORITHMS:
+            self._import(name)
         return list(self._factories.values())
 
     def __iter__(self) -> Iterator[str]:

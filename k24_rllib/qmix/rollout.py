@@ -5,7 +5,10 @@ Shapes: `E` environment copies, `N` agents, `T` time steps, `U` actions.
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -18,10 +21,16 @@ from ray.rllib.evaluation.rollout_worker import RolloutWorker
 from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.tune.registry import register_env
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
+from k24_rllib.envs.faults import EnvironmentFault, Overdue, fault_at
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
+from k24_rllib.qmix.finite import check_episodes, check_values
+from k24_rllib.qmix.notices import say
+from k24_rllib.qmix.streams import Streams, drawing_from, env_seed
+from k24_rllib.qmix.watch import RoundWatch
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
@@ -81,9 +90,11 @@ def _creator(factory: TeamEnvFactory) -> Callable[[Any], TeamBaseEnv]:
 
 @torch.no_grad()
 def collect_episodes(
-    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None
+    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None, name: str | None = None
 ) -> EpisodeBatch:
     """Plays one episode in every copy of `env`.
+
+    What is played with exploration is there to be learned from, and is checked where it is taken in.
 
     Args:
         env: The copies; all are reset.
@@ -91,12 +102,15 @@ def collect_episodes(
         epsilon: Probability of a random action.
         explore: Whether masks are drawn (once for all episodes) or the most likely ones.
         seed: Seed of the reset; None goes on with the environment's own stream.
+        name: What messages call the environment; None is its class.
 
     Returns:
         `E` episodes.
 
     Raises:
-        ConfigError: if the environment's mask owners cannot be, or change within an episode.
+        EnvironmentFault: if the environment raises, gives arrays of another form than it said, mask owners that cannot
+            be or change within an episode, or does not return in time.
+        ConfigError: without exploration, if what the environment gave, or the team's values, are no finite numbers.
     """
     device = model.device
     episodes = EpisodeBatch.empty(
@@ -105,8 +119,8 @@ def collect_episodes(
     weights = model.agent.weights(explore)
     chooser = EpsilonGreedy((env.episode_limit, env.num_envs, env.num_agents, env.num_actions), epsilon, device)
     last_actions = torch.full((env.num_envs, env.num_agents), -1, dtype=torch.int64, device=device)
-    step = env.reset(seed)
-    env.check_mask_ids(step.mask_ids)
+    step = _reset(env, seed)
+    form = step.form
     episodes.mask_ids[:] = step.mask_ids
     groups = model.groups(episodes.mask_ids)
     hidden = model.initial_hidden(groups)
@@ -118,14 +132,42 @@ def collect_episodes(
         q, hidden = model.unroll(inputs, hidden, weights, groups)  # [N, 1, E, U]
         last_actions = chooser(t, q[:, 0].transpose(0, 1), torch.from_numpy(step.avail_actions).to(device))  # [E, N]
         actions = last_actions.cpu().numpy()
-        step = env.step(actions)
-        env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
+        try:
+            step = env.step(actions)
+            _check_form(env, step, form)
+            env.check_mask_ids_stay(episodes.mask_ids, step.mask_ids)
+        except (Exception, Overdue) as error:
+            raise fault_at(f"step {t + 1}", error) from error
         _write_transition(episodes, t, actions, step, running)
         if step.done.any():
             if step.done.all():
                 break
             running = _running(~step.done)
+    if not explore:
+        check_episodes(episodes, name or type(env).__name__, env.agent_names)
+        check_values(q[:, :, running])  # the last ones: what agents remember brings all others there
     return episodes
+
+
+def _reset(env: TeamEnv, seed: int | None) -> TeamStep:
+    """Begins an episode in every copy, and looks at what the environment gives."""
+    try:
+        step = env.reset(seed)
+        env.check_arrays(step)
+        env.check_mask_ids(step.mask_ids)
+    except (Exception, Overdue) as error:
+        raise fault_at("reset", error) from error
+    return step
+
+
+def _check_form(env: TeamEnv, step: TeamStep, form: tuple[Any, ...]) -> None:
+    """Checks that a step's arrays have the form of the reset's, which takes a microsecond where they have."""
+    try:
+        if step.form == form:
+            return
+    except AttributeError:  # something is no array at all
+        pass
+    env.check_arrays(step)
 
 
 def _running(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | slice:
@@ -152,6 +194,15 @@ def _write_transition(
     _write_observation(episodes, t + 1, step, running)
 
 
+@dataclass(frozen=True)
+class RoundFault:
+    """What a remote worker gives instead of episodes where its environment failed."""
+
+    line: str
+    """Worker, environment, step and what was wrong."""
+    traceback: str
+
+
 class QMixRolloutWorker(RolloutWorker):
     """RLlib's rollout worker, whose `sample()` plays whole episodes in lockstep.
 
@@ -163,10 +214,15 @@ class QMixRolloutWorker(RolloutWorker):
     def __init__(self, **kwargs: Any) -> None:
         torch.set_num_threads(kwargs["config"].torch_num_threads)
         super().__init__(**kwargs)
+        self._trial_id: str | None = kwargs.get("tune_trial_id")
         self._metrics: list[RolloutMetrics] = []
         self._evaluated: list[EpisodeBatch] = []
-        self._next_seed: int | None = self.seed
+        self.complaint: str | None = None
+        self._streams = Streams.of(self.config.seed)
+        self._number = 0  # of the next round or, in an evaluation, of this evaluation
+        self._batch = 0  # batches of episodes played in this evaluation
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
+        self.watch = RoundWatch(self.config.sample_timeout_s)
 
     def _num_copies(self) -> int:
         duration = self.config.evaluation_duration
@@ -177,33 +233,91 @@ class QMixRolloutWorker(RolloutWorker):
     def sample(self, **kwargs: Any) -> EpisodeBatch:
         """Plays episodes: one per copy, or, in an evaluation, hands out the next one of those played."""
         if not self.config.in_evaluation:
-            episodes = self._play()
+            episodes = self._play(self._streams.training(self.worker_index, self._number))
+            self._number += 1
         else:
             if not self._evaluated:
-                played = self._play()
+                played = self._evaluate(self._streams.evaluation(self.worker_index, self._number, self._batch))
+                self._batch += 1
                 self._evaluated = [played.take(np.array([row])) for row in range(len(played))]
             episodes = self._evaluated.pop(0)
             self.record(episodes)
         self.callbacks.on_sample_end(worker=self, samples=episodes)
         return episodes
 
-    def sample_with(self, weights: dict[str, Any], global_vars: dict[str, Any]) -> EpisodeBatch:
-        """Takes over weights and plays with them, in one call: what a pipelined round asks of a remote worker."""
-        self.set_weights(weights, global_vars)
+    def sample_round(self, streams: Streams, number: int) -> EpisodeBatch:
+        """Plays the training round of this number, whatever was played before."""
+        self._streams, self._number = streams, number
         return self.sample()
+
+    def sample_with(
+        self, weights: dict[str, Any], global_vars: dict[str, Any], streams: Streams, number: int
+    ) -> EpisodeBatch:
+        """Takes over weights and plays a round with them: all that decides what a remote worker plays, in one call."""
+        self.set_weights(weights, global_vars)
+        return self.sample_round(streams, number)
+
+    def attempt(self, **kwargs: Any) -> EpisodeBatch | RoundFault:
+        """Plays a round as `sample_with` does; what the environment does wrong comes back instead of episodes.
+
+        RLlib ends a worker in which anything raises, and with it the exception's text.
+        """
+        try:
+            return self.sample_with(**kwargs)
+        except EnvironmentFault as fault:
+            return RoundFault(str(fault), traceback.format_exc())
+
+    def begin_evaluation(self, streams: Streams, number: int) -> None:
+        """Makes this the run's `number`-th evaluation, whose episodes are its own."""
+        self._streams, self._number, self._batch = streams, number, 0
+        self._evaluated.clear()
+
+    def renew(self) -> None:
+        """Makes the environments anew, after a fault that they may not have outlived."""
+        if self.team_env is not None:
+            with contextlib.suppress(Exception):
+                self.team_env.close()
+            self.team_env = self.env.make(self._num_copies())
 
     def record(self, episodes: EpisodeBatch) -> None:
         """Adds the metrics of `episodes` to those that `get_metrics` returns next."""
         self._metrics += episode_metrics(episodes)
 
-    def _play(self) -> EpisodeBatch:
+    def _play(self, stream: np.random.SeedSequence) -> EpisodeBatch:
+        """Plays one episode in every copy, with all that is random drawn from `stream`."""
         if self.team_env is None:
             raise ValueError("this worker has no environment: set create_local_env_runner or evaluate elsewhere")
         policy = self.policy_map[DEFAULT_POLICY_ID]
         explore = self.config.explore
-        seed, self._next_seed = self._next_seed, None
         epsilon = policy.epsilon() if explore else 0.0
-        return collect_episodes(self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed)
+        name, seed = self.config.env, env_seed(stream)
+        try:
+            with self.watch, drawing_from(stream, policy.device):
+                return collect_episodes(
+                    self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name
+                )
+        except (EnvironmentFault, Overdue) as error:
+            fault = error if isinstance(error, EnvironmentFault) else fault_at("between steps", error)
+            raise fault.of(str(name), self.worker_index) from error
+
+    def _evaluate(self, stream: np.random.SeedSequence) -> EpisodeBatch:
+        """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.
+
+        An exception would have RLlib restart a remote worker and ask it again, which is right where its environment
+        failed; that is said here, as RLlib would not tell.
+        """
+        assert self.team_env is not None
+        try:
+            return self._play(stream)
+        except EnvironmentFault as fault:
+            if self.worker_index > 0:
+                say(f"evaluation: {fault}", self._trial_id)
+            raise
+        except ConfigError as error:
+            self.complaint = str(error)
+        episodes = EpisodeBatch.empty(self.team_env.num_envs, 1, self.team_env.num_agents, 0, 0, 0)
+        episodes.team_reward[:] = np.nan
+        return episodes
 
     def set_weights(self, weights: Any, global_vars: Any = None, weights_seq_no: int | None = None) -> None:
         """Takes over weights; episodes played with older ones are no longer handed out."""
@@ -217,6 +331,7 @@ class QMixRolloutWorker(RolloutWorker):
 
     def stop(self) -> None:
         """Closes the environments."""
+        self.watch.stop()
         if self.team_env is not None:
             self.team_env.close()
         super().stop()

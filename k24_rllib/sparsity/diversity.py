@@ -7,7 +7,7 @@ Per group, patterns come first (`[P, A, ...]`), as the layers keep them in memor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -209,6 +209,16 @@ class AdaptiveDiversityCoefficient(nn.Module):
         self.window = int(check_number("window", window, low=1, integer=True))
         self.register_buffer("history", torch.zeros(2, self.window))  # TD and diversity losses, a ring
         self.register_buffer("count", torch.zeros(1, dtype=torch.int64))  # updates so far
+
+    @torch.no_grad()
+    def take_over(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over the `state_dict` of another; where its window was another, the newest updates that fit here."""
+        history, count = state["history"], int(state["count"])
+        before = history.shape[1]
+        kept = torch.arange(max(count - min(before, self.window), 0), count, device=history.device)
+        self.history.zero_()
+        self.history[:, kept % self.window] = history[:, kept % before].to(self.history)
+        self.count.fill_(count)
 
     @torch.no_grad()
     def update(self, td_loss: Tensor, div_loss: Tensor) -> Tensor:

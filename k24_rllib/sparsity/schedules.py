@@ -7,6 +7,8 @@ import math
 from k24_rllib.checks import check_choice, check_number
 
 SCHEDULES = ("linear", "two_phase", "cosine")
+SMALLEST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-30, 1e30
+"""Beyond them is what float32 makes 0 or infinity of, or what a logit divided by it is: probabilities were NaN."""
 MIDDLE_TEMPERATURE = 1.0
 """Where `two_phase` changes slope."""
 
@@ -32,8 +34,8 @@ def temperature_at(
         ConfigError: naming the value that cannot work.
     """
     check_number("progress", progress)
-    check_number("temperature_init", init, above=0.0)
-    check_number("temperature_final", final, above=0.0)
+    check_temperature("temperature_init", init)
+    check_temperature("temperature_final", final)
     check_number("temperature_end", end, above=0.0, high=1.0)
     check_choice("temperature_schedule", schedule, SCHEDULES)
     way = min(max(progress / end, 0.0), 1.0)
@@ -46,6 +48,16 @@ def temperature_at(
     if way < 0.5:
         return _between(init, MIDDLE_TEMPERATURE, 2.0 * way)
     return _between(MIDDLE_TEMPERATURE, final, 2.0 * way - 1.0)
+
+
+def check_temperature(key: str, value: object) -> float:
+    """Checks that `value` is a temperature by which float32 can divide.
+
+    Raises:
+        ConfigError: naming `key` and what was expected.
+    """
+    check_number(key, value, above=0.0)
+    return check_number(key, value, low=SMALLEST_TEMPERATURE, high=LARGEST_TEMPERATURE)
 
 
 def _between(start: float, stop: float, way: float) -> float:

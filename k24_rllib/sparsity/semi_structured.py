@@ -29,6 +29,7 @@ from k24_rllib.sparsity.patterns import (
     normalize_logits,
     sample_patterns,
 )
+from k24_rllib.sparsity.schedules import check_temperature
 from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
 
 MASKS = ("learned", "fixed_random")
@@ -133,7 +134,7 @@ class SemiStructuredLinear(MaskedLayer):
         Raises:
             ConfigError: if `value` is not a number above 0.
         """
-        self.temperature.fill_(check_number("temperature", value, above=0.0))
+        self.temperature.fill_(check_temperature("temperature", value))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "temperature" and not isinstance(value, Tensor):

@@ -161,10 +161,13 @@ def test_weights_and_temperature_reach_remote_workers(small) -> None:
     assert temperature < 5.0
 
     def state(worker):
-        return worker.get_weights()["default_policy"], worker.global_vars["timestep"]
+        weights = worker.get_weights()["default_policy"]
+        return {name: value.copy() for name, value in weights.items()}, worker.global_vars["timestep"]
 
-    (ours, _), *theirs = algo.env_runner_group.foreach_env_runner(state)
+    ours, _ = state(algo.env_runner)
     assert ours["fc1.temperature"] == pytest.approx(temperature)
+    algo.training_step()  # with what was learned before it
+    _, *theirs = algo.env_runner_group.foreach_env_runner(state)
     for weights, timestep in theirs:
         assert timestep == result["timesteps_total"]
         for name, value in ours.items():
@@ -237,7 +240,7 @@ def test_rllibs_own_way_to_act_works(small) -> None:
         (lambda c: c.training(buffer_episodes=2), r"buffer_episodes: got 2, expected at least train_batch_size \(4\)"),
         (lambda c: c.apply_dict({"temperature_int": 2}), r"unknown config key 'temperature_int' of K24QMix; did you "),
         (lambda c: c.apply_dict({"num_env_runners": "two"}), r"num_env_runners: got 'two', expected a whole number"),
-        (lambda c: c.apply_dict({"env_config": 3}), r"env_config: got 3, expected a mapping"),
+        (lambda c: c.apply_dict({"env_config": 3}), r"env_config: got 3, expected keys and values"),
     ],
 )
 def test_impossible_settings_are_named_before_anything_is_built(small, change, message: str) -> None:

@@ -116,5 +116,5 @@ def test_every_setting_can_be_changed_or_says_why_not() -> None:
     """Those left take effect at events, not all the time: resets and hard target updates read the same config."""
     events = {"learning_starts_episodes", "target_update_episodes", "replay_beta_timesteps", "temperature_schedule"}
     events |= {"sampling", "rao_blackwell_samples", "reset_interval", "revive", "ema_reset_step", "kl_reset"}
-    events |= {"kl_threshold", "kl_min_interval", "finetune_lr_factor"}
+    events |= {"kl_threshold", "kl_min_interval", "finetune_lr_factor", "max_skipped_updates"}
     assert set(K24QMixConfig.settings()) == set(CHANGED) | events | (set(FIXED) & set(K24QMixConfig.settings()))

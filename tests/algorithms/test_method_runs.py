@@ -86,16 +86,18 @@ def test_frozen_masks_reach_workers_and_survive_a_checkpoint(small, tmp_path: Pa
     algo = config.training(store_buffer_in_checkpoints=True).build_algo()
 
     def weights(worker) -> dict[str, np.ndarray]:
-        return worker.get_weights()["default_policy"]
+        return {name: value.copy() for name, value in worker.get_weights()["default_policy"].items()}
 
     assert [learner(algo.train())["finetune_mode"] for _ in range(4)] == [0, 0, 1, 1]
-    ours, theirs = algo.env_runner_group.foreach_env_runner(weights)
+    ours = weights(algo.env_runner)
+    algo.training_step()  # is played with what was learned before it
+    (theirs,) = algo.env_runner_group.foreach_env_runner(weights, local_env_runner=False)
     assert ours["fc1.frozen_mask"].dtype == bool
     assert_same(ours, theirs)
 
     restored = Algorithm.from_checkpoint(algo.save_to_path(tmp_path / "checkpoint"))
     assert_same(networks(algo), networks(restored))
-    assert_same(ours, restored.env_runner_group.foreach_env_runner(weights)[1])
+    assert_same(weights(algo.env_runner), restored.env_runner_group.foreach_env_runner(weights)[1])
     batch = algo.local_replay_buffer.sample(4).episodes
     for both in (algo, restored):
         torch.manual_seed(3)

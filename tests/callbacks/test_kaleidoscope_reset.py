@@ -118,3 +118,21 @@ def test_a_run_that_goes_on_from_a_checkpoint_equals_one_never_stopped(small, ba
     for ours, theirs in ((resumed.model, whole.model), (resumed.target_model, whole.target_model)):
         for name, value in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], value), name
+
+
+def test_what_is_revived_begins_with_no_more_than_a_learning_rate(small, bare_policy) -> None:
+    lr = 1e-3
+    policy, episodes = bare_policy(config(small).training(lr=lr))
+    prune(policy)
+    for _ in range(200):
+        policy.learn_on_batch(episodes)
+    before = [layer.weight.detach().clone() for layer in policy.masked_layers()]
+    call(policy, 200)
+    revived = [layer.weight != weight for layer, weight in zip(policy.masked_layers(), before, strict=True)]
+    before = [layer.weight.detach().clone() for layer in policy.masked_layers()]
+    policy.global_timestep = 201
+    policy.learn_on_batch(episodes)
+    moved = zip(policy.masked_layers(), before, revived, strict=True)
+    steps = torch.cat([(layer.weight.detach() - weight).abs()[new] / lr for layer, weight, new in moved])
+    assert len(steps) > 100
+    assert 0.3 < steps.max() <= 1.001

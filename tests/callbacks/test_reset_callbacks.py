@@ -102,3 +102,24 @@ def test_a_reset_redraws_its_share_and_forgets_its_moments(small, bare_policy, f
     assert moments["step"] == 3
     torch.testing.assert_close(layer.tracker.value, 0.75 * average + 0.25 * average.mean())
     assert torch.equal(first.hetero_alpha, untouched)
+
+
+@pytest.mark.parametrize("updates_before", [5, 200])
+def test_what_is_redrawn_begins_with_no_more_than_a_learning_rate(small, bare_policy, updates_before: int) -> None:
+    """Adam's count of steps is the parameter's; with moments of 0, old entries would begin with three of them."""
+    lr = 1e-3
+    config = small(K24QMixConfig()).training(lr=lr).k24(total_env_steps=1000, reset_interval=200, reset_fraction=0.5)
+    policy, episodes = bare_policy(config.k24(temperature_init=0.5, temperature_final=0.5))
+    for _ in range(updates_before):
+        policy.learn_on_batch(episodes)
+    layers = policy.masked_layers()[1:]
+    alphas = [layer.hetero_alpha.detach().clone() for layer in layers]
+    reset_once(policy, episodes)
+    redrawn = [layer.hetero_alpha != alpha for layer, alpha in zip(layers, alphas, strict=True)]
+    alphas = [layer.hetero_alpha.detach().clone() for layer in layers]
+    policy.global_timestep = 201
+    policy.learn_on_batch(episodes)
+    moved = zip(layers, alphas, redrawn, strict=True)
+    steps = torch.cat([(layer.hetero_alpha.detach() - alpha).abs()[new] / lr for layer, alpha, new in moved])
+    assert steps.max() <= 1.001
+    assert (steps > 0.1).float().mean() > 0.5  # and with no less, where there is a gradient

@@ -8,7 +8,7 @@ from random_play import random_actions
 from scipy.optimize import linear_sum_assignment
 
 from k24_rllib.envs import TeamEnv, TeamStep, make_team_env
-from k24_rllib.envs.mpe import ENGINES, SCORE_REFERENCES
+from k24_rllib.envs.mpe import ENGINES, SCORE_REFERENCES, BatchedMPE
 
 EPISODES = 400
 PUSHES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]]) * 0.5  # of an action on a velocity, [U, 2]
@@ -53,6 +53,19 @@ def speaker_listener(env: TeamEnv) -> Policy:
     return act
 
 
+def blind_spread(env: TeamEnv) -> Policy:
+    """Each agent heads for the landmark of its colour, which the script alone is told."""
+    assert isinstance(env, BatchedMPE)
+    colours = env._scenario.body_colours()[: env.num_agents]
+
+    def act(step: TeamStep) -> np.ndarray:
+        landmarks = step.obs[:, :, 4:].reshape(env.num_envs, env.num_agents, -1, 2)
+        goal = np.take_along_axis(landmarks, colours[None, :, None, None], axis=2)[:, :, 0]
+        return towards(goal, step.obs[:, :, :2])
+
+    return act
+
+
 def random_play(env: TeamEnv) -> Policy:
     """Any available action."""
     rng = np.random.default_rng(0)
@@ -68,14 +81,23 @@ def team_returns(env: TeamEnv, policy: Policy) -> np.ndarray:
     return returns
 
 
-SCRIPTS = {"mpe_simple_spread": spread, "mpe_simple_speaker_listener": speaker_listener}
-CASES = [(name, agents) for name, by_size in SCORE_REFERENCES.items() for agents in by_size]
+SCRIPTS = {
+    "mpe_simple_spread": spread,
+    "mpe_simple_speaker_listener": speaker_listener,
+    "mpe_blind_spread": blind_spread,
+}
+CASES = [(name, size) for name, by_size in SCORE_REFERENCES.items() for size in by_size]
 
 
-@pytest.mark.parametrize(("name", "agents"), CASES, ids=str)
-def test_the_scores_ends_are_random_play_and_the_script(name: str, agents: int | None) -> None:
-    env = make_team_env(name, EPISODES, **({} if agents is None else {"N": agents}))
-    assert env.score_reference == SCORE_REFERENCES[name][agents]
+def sized(size: object) -> dict[str, object]:
+    """Returns the options of a size that references are known by."""
+    return {} if size is None else {"groups": list(size)} if isinstance(size, tuple) else {"N": size}
+
+
+@pytest.mark.parametrize(("name", "size"), CASES, ids=str)
+def test_the_scores_ends_are_random_play_and_the_script(name: str, size: object) -> None:
+    env = make_team_env(name, EPISODES, **sized(size))
+    assert env.score_reference == SCORE_REFERENCES[name][size]
     for reference, policy in zip(env.score_reference, (random_play(env), SCRIPTS[name](env)), strict=True):
         returns = team_returns(env, policy)
         assert returns.mean() == pytest.approx(reference, abs=4 * returns.std() / EPISODES**0.5)

@@ -28,7 +28,7 @@ def test_every_setting_is_listed_once_with_its_default(run: str) -> None:
 def test_without_an_algorithm_all_are_listed() -> None:
     lines = settings_lines()
     groups = [line for line in lines if line and not line.startswith(" ")]
-    of_the_package = ["QMixConfig", "MaskedQMixConfig", "K24QMixConfig", "KaleidoscopeQMixConfig"]
+    of_the_package = ["QMixSettings", "MaskedSettings", "K24Settings", "KaleidoscopeSettings"]
     assert [group for group in groups if group in of_the_package] == of_the_package  # others' tests may have added some
 
 

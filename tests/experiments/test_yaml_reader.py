@@ -50,3 +50,20 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "k24_spread.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"no such file; did you mean 'k24_spread.yaml'\?"):
         read_yaml_file(tmp_path / "k24_sprad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 3_000 + "]" * 3_000, r"nested too deeply, expected at most 50 levels"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, r"nested too deeply, expected at most 50 levels"),
+        ("a: &a\n  config: *a\n", r"line 1: what is anchored here stands inside itself"),
+        (
+            "\n".join(["a0: &a0 [1, 2]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]),
+            r"its aliases stand for [\d,]+ values, expected at most 100,000",
+        ),
+    ],
+)
+def test_what_would_never_end_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_yaml_value(text, "text")

@@ -49,3 +49,12 @@ def test_they_are_compiled_once(fresh_cache: Path) -> None:
 def test_a_directory_that_cannot_be_written_to_is_no_error(monkeypatch, fresh_cache: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     assert kernels.library() is None
+
+
+def test_a_machine_without_home_directories_is_no_error(monkeypatch, fresh_cache: Path) -> None:
+    def nobody(cls: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", classmethod(nobody))
+    assert kernels.library() is None

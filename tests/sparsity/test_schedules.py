@@ -54,6 +54,8 @@ def test_own_values():
         ("temperature_init", {"init": 0.0}),
         ("temperature_final", {"final": -1.0}),
         ("temperature_final", {"final": 0}),
+        ("temperature_final", {"final": 1e-40}),  # 0 in float32, or infinity by which it is divided
+        ("temperature_init", {"init": 1e300}),
         ("temperature_end", {"end": 0.0}),
         ("temperature_end", {"end": 1.5}),
         ("temperature_schedule", {"schedule": "twophase"}),

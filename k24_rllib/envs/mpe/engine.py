@@ -14,22 +14,25 @@ from numpy.typing import DTypeLike, NDArray
 from k24_rllib.checks import check_bool, check_choice, check_name, check_number
 from k24_rllib.envs.mpe.actions import ContinuousActions, DiscreteActions
 from k24_rllib.envs.mpe.options import check_options, default_options
-from k24_rllib.envs.mpe.rendering import MpeRenderer
-from k24_rllib.envs.mpe.scenarios import SCENARIOS
+from k24_rllib.envs.mpe.rendering import MpeRenderer, draw_discs
+from k24_rllib.envs.mpe.scenario import Scenario
+from k24_rllib.envs.mpe.scenarios import OWN_SCENARIOS, SCENARIOS
 from k24_rllib.envs.mpe.streams import Streams
 from k24_rllib.envs.mpe.world import DEFAULT_ACCEL, Floats
-from k24_rllib.envs.team_env import TEAM_REWARDS, TeamEnv, TeamStep
+from k24_rllib.envs.team_env import MOST_STEPS, TEAM_REWARDS, TeamEnv, TeamStep
+
+ALL_SCENARIOS = SCENARIOS | OWN_SCENARIOS
 
 
 class BatchedMPE(TeamEnv):
-    """Copies of one of MPE's nine classic scenarios, computed together in NumPy; it needs `mpe2` only to draw them.
+    """Copies of one of MPE's scenarios, computed together in NumPy; it needs `mpe2` only to draw them.
 
     Observations, rewards, ends of episodes and motion are those of `mpe2` 1.1.1; initial states have its distribution
     but streams of their own, one for each copy, which do not depend on how many copies there are. In the scenarios of
     two teams `agent_rewards` is what matters: `team_reward` adds up both sides.
 
     Args:
-        scenario: One of `SCENARIOS`, such as `mpe_simple_tag`.
+        scenario: One of `SCENARIOS` or `OWN_SCENARIOS`, such as `mpe_simple_tag`.
         num_envs: `E`.
         max_cycles: Steps of an episode, `episode_limit`.
         continuous_actions: Whether actions are `[E, N, U]` of strengths, clipped to 0 and 1, instead of `[E, N]` of
@@ -39,6 +42,10 @@ class BatchedMPE(TeamEnv):
         dynamic_rescaling: Whether `render` scales bodies with the view.
         score_reference: See `TeamEnv`.
         **options: The scenario's own, named as mpe2 names them: `N`, `local_ratio`, `num_good`, ...
+
+    Attributes:
+        obs_sizes: How much of its padded observation each agent has, `[N]`.
+        action_counts: How many of the padded actions each agent has, `[N]`; they come first.
 
     Raises:
         ConfigError: naming an unknown scenario or option, or a value that cannot work.
@@ -57,20 +64,20 @@ class BatchedMPE(TeamEnv):
         score_reference: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
-        self.name = check_name("scenario", scenario, SCENARIOS)
+        self.name = check_name("scenario", scenario, ALL_SCENARIOS)
         self.num_envs = int(check_number("num_envs", num_envs, low=1, integer=True))
-        self.episode_limit = int(check_number("max_cycles", max_cycles, low=1, integer=True))
+        self.episode_limit = int(check_number("max_cycles", max_cycles, low=1, high=MOST_STEPS, integer=True))
         self._team_reward: str = check_choice("team_reward", team_reward, TEAM_REWARDS)
         self.continuous_actions = check_bool("continuous_actions", continuous_actions)
         self.dtype = np.dtype(check_choice("dtype", np.dtype(dtype).name, ("float32", "float64")))
         self.score_reference = score_reference
         check_options(self.name, options, scenario_options(self.name))
-        self._scenario = SCENARIOS[self.name](self.num_envs, **options)
+        self._scenario = ALL_SCENARIOS[self.name](self.num_envs, **options)
         self._world = self._scenario.world
         self._actions = (ContinuousActions if continuous_actions else DiscreteActions)(self._world)
         self.agent_names = tuple(agent.name for agent in self._world.agents)
         self.num_agents = self.num_mask_owners = len(self.agent_names)
-        self.num_actions = self._actions.width
+        self.num_actions, self.action_counts = self._actions.width, self._actions.counts
         self._set_observations()
         shared = (self.num_envs, self.num_agents)
         self._avail = np.broadcast_to(self._actions.available, (*shared, self.num_actions))
@@ -163,9 +170,17 @@ class BatchedMPE(TeamEnv):
         self._scenario.write_choices(world, self._scenario.choices[:, copy].tolist())
 
     def render(self, copy: int = 0) -> NDArray[np.uint8]:
-        """Returns a picture of one copy, `[height, width, 3]`, drawn by mpe2; see `write_gif` for a film."""
+        """Returns a picture of one copy, `[height, width, 3]`, by mpe2 where it has it; see `write_gif` for a film."""
         self._check_copy("render", copy)
+        colours = self._scenario.body_colours()
+        if colours is not None:
+            return draw_discs(self._world.pos[..., copy], self._world.sizes, colours, self.num_agents)
         return self._renderer.draw(lambda world: self.store_state(copy, world), float(self._view[copy]))
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario, whose world is as it stands; scripts read it."""
+        return self._scenario
 
     @property
     def curriculum_stage(self) -> int:
@@ -186,7 +201,7 @@ class BatchedMPE(TeamEnv):
     def _set_observations(self) -> None:
         """Fixes the table's rows that agents see, padded with the row of zeros."""
         seen = [np.concatenate(self._scenario.observation(agent)) for agent in range(self.num_agents)]
-        sizes = np.array([len(rows) for rows in seen])
+        self.obs_sizes = sizes = np.array([len(rows) for rows in seen])
         self.obs_dim, self.state_dim = int(sizes.max()), int(sizes.sum())
         padded = np.full((self.num_agents, self.obs_dim), self._world.rows.zero[0])
         for agent, rows in enumerate(seen):
@@ -264,4 +279,4 @@ class BatchedMPE(TeamEnv):
 
 def scenario_options(name: str) -> dict[str, Any]:
     """Returns a scenario's own options and their defaults, which are mpe2's."""
-    return default_options(SCENARIOS[name], without=("num_envs",))
+    return default_options(ALL_SCENARIOS[name], without=("num_envs",))

@@ -8,6 +8,8 @@ from typing import Any
 
 from k24_rllib.checks import ConfigError, check_bool, check_number, nearest
 
+MOST_BODIES = 1_000
+"""Of agents, landmarks and the like; every pair of them has a distance."""
 MAY_BE_ZERO = ("num_obstacles", "num_forests")
 
 
@@ -30,9 +32,21 @@ def check_options(name: str, given: Mapping[str, Any], defaults: Mapping[str, An
         default = defaults[key]
         if isinstance(default, str) or (default is None and value is None):
             continue
-        if isinstance(default, bool):
+        if isinstance(default, tuple):
+            check_groups(key, value)
+        elif isinstance(default, bool):
             check_bool(key, value)
         elif isinstance(default, float):
             check_number(key, value, low=0.0, high=1.0)
         else:
-            check_number(key, value, low=0 if key in MAY_BE_ZERO else 1, integer=True)
+            check_number(key, value, low=0 if key in MAY_BE_ZERO else 1, high=MOST_BODIES, integer=True)
+
+
+def check_groups(key: str, groups: object) -> None:
+    """Checks a list of how many agents there are of each kind."""
+    if not isinstance(groups, list | tuple) or not groups:
+        raise ConfigError(f"{key}: got {groups!r}, expected how many agents there are of each kind, as [2, 2, 2]")
+    for size in groups:
+        check_number(key, size, low=1, high=MOST_BODIES, integer=True)
+    if sum(groups) > MOST_BODIES:
+        raise ConfigError(f"{key}: got {sum(groups)} agents in all, expected at most {MOST_BODIES}")

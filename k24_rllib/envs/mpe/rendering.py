@@ -1,4 +1,4 @@
-"""Pictures of MPE, drawn by mpe2 itself, and films of them."""
+"""Pictures of MPE, drawn by mpe2 itself or, of scenarios that it does not have, as discs; and films of them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,35 @@ class MpeRenderer:
         self._env.original_cam_range = view
         frame: NDArray[np.uint8] = self._env.render()
         return frame
+
+
+SIDE = 350
+COLOURS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233), (240, 228, 66))
+"""Of agents and their landmarks; told apart by colour-blind readers too (Okabe and Ito)."""
+
+
+def draw_discs(pos: NDArray[Any], sizes: NDArray[Any], colours: NDArray[Any], agents: int) -> NDArray[np.uint8]:
+    """Returns a picture, `[SIDE, SIDE, 3]`, of bodies as discs, agents with a rim.
+
+    Args:
+        pos: `[2, M]`, agents first.
+        sizes: Radii, `[M]`.
+        colours: Numbers of colours, `[M]`.
+        agents: How many of the bodies are agents.
+    """
+    from PIL import Image, ImageDraw
+
+    view = max(1.1, float(np.abs(pos).max()) * 1.05)
+    picture = Image.new("RGB", (SIDE, SIDE), "white")
+    pen = ImageDraw.Draw(picture)
+    for body in reversed(range(pos.shape[1])):  # agents last, on top
+        x, y = (1 + pos[0, body] / view) * SIDE / 2, (1 - pos[1, body] / view) * SIDE / 2
+        radius = max(sizes[body] / view * SIDE / 2, 3.0) * (1.0 if body < agents else 1.6)
+        fill = COLOURS[int(colours[body]) % len(COLOURS)]
+        pen.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=fill, outline="black" if body < agents else None
+        )
+    return np.asarray(picture)
 
 
 def write_gif(path: str | Path, frames: Iterable[NDArray[np.uint8]], fps: float = 10.0) -> None:

@@ -1,8 +1,9 @@
-"""The nine classic scenarios of MPE, a file each."""
+"""The nine classic scenarios of MPE, and those that mpe2 does not have, a file each."""
 
 from collections.abc import Callable
 
 from k24_rllib.envs.mpe.scenario import Scenario
+from k24_rllib.envs.mpe.scenarios.blind_spread import BlindSpread
 from k24_rllib.envs.mpe.scenarios.simple import Simple
 from k24_rllib.envs.mpe.scenarios.simple_adversary import SimpleAdversary
 from k24_rllib.envs.mpe.scenarios.simple_crypto import SimpleCrypto
@@ -24,4 +25,7 @@ SCENARIOS: dict[str, Callable[..., Scenario]] = {
     "mpe_simple_tag": SimpleTag,
     "mpe_simple_world_comm": SimpleWorldComm,
 }
-"""Our name of each scenario that the batched engine has."""
+"""Our name of each of mpe2's scenarios that the batched engine has."""
+
+OWN_SCENARIOS: dict[str, Callable[..., Scenario]] = {"mpe_blind_spread": BlindSpread}
+"""Scenarios of the engine's own."""

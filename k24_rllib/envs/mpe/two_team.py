@@ -1,0 +1,173 @@
+"""One side of a two-team scenario as a team to train, against opponents that the environment plays.
+
+Shapes: `E` copies, `N` agents of the side, `M` opponents, `O` observation size, `S` state size, `U` actions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from k24_rllib.checks import ConfigError, check_choice, nearest
+from k24_rllib.envs.mpe.engine import BatchedMPE
+from k24_rllib.envs.mpe.scripts import SCRIPTS
+from k24_rllib.envs.mpe.streams import Streams
+from k24_rllib.envs.team_env import TEAM_REWARDS, TeamEnv, TeamStep
+
+TEAMS = ("adversaries", "good")
+_ADVERSARIES = ("adversary", "leadadversary", "eve")
+Actions = NDArray[np.int64]
+
+
+class Opponents(ABC):
+    """Whoever plays the other side, in all copies at once."""
+
+    def begin(self, env: TwoTeamMPE, seed: int | None) -> None:  # noqa: B027
+        """Is told of a new episode in every copy."""
+
+    @abstractmethod
+    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+        """Returns the opponents' actions `[E, M]`.
+
+        Args:
+            env: Whose `opponents` they are.
+            step: What the opponents see: their own rows alone.
+        """
+
+
+class Still(Opponents):
+    """They do nothing, and say the first of all messages."""
+
+    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+        """Returns zeros."""
+        return np.zeros(step.avail_actions.shape[:2], np.int64)
+
+
+class Random(Opponents):
+    """They take any available action, each as likely."""
+
+    def __init__(self) -> None:
+        self._streams: Streams | None = None
+
+    def begin(self, env: TwoTeamMPE, seed: int | None) -> None:
+        """Draws the episode's actions, each copy from a stream of its own."""
+        if self._streams is None:
+            self._streams = Streams(env.num_envs)
+        others = len(env.opponents)
+        uniform = self._streams.draw(env.episode_limit * others, None if seed is None else seed ^ 0x0DD5)
+        self._uniform = uniform.reshape(env.episode_limit, others, env.num_envs)
+        self._steps = 0
+
+    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+        """Returns the actions drawn for this step."""
+        counts = step.avail_actions.sum(-1)  # [E, M]; the available ones come first
+        drawn: Actions = (self._uniform[self._steps].T * counts).astype(np.int64)
+        self._steps += 1
+        return drawn
+
+
+class Scripted(Opponents):
+    """They follow the scenario's script; see `k24_rllib.envs.mpe.scripts`."""
+
+    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+        """Returns what the script of the other side says."""
+        other = TEAMS[1 - TEAMS.index(env.team)]
+        return SCRIPTS[env.engine.name][other](env.engine.scenario, env.opponents, env.side)
+
+
+OPPONENTS: dict[str, Callable[[], Opponents]] = {"random": Random, "still": Still, "scripted": Scripted}
+"""By the name that `opponents:` takes."""
+
+
+class TwoTeamMPE(TeamEnv):
+    """One side of a two-team scenario.
+
+    An agent's observation is its own in the scenario, the state all agents' observations, and the team's reward the sum
+    (or mean) of the side's own rewards. Opponents are part of the environment: they see what they see in the scenario.
+
+    Args:
+        scenario: One of `TWO_TEAM`.
+        num_envs: `E`.
+        team: Which side learns, `adversaries` or `good`.
+        opponents: Who plays the other side, by name.
+        team_reward: `sum` or `mean`.
+        **options: The scenario's own, and `max_cycles`.
+
+    Raises:
+        ConfigError: naming an unknown side, opponent or option.
+    """
+
+    def __init__(
+        self,
+        scenario: str,
+        num_envs: int,
+        *,
+        team: str = "good",
+        opponents: str = "scripted",
+        team_reward: str = "sum",
+        **options: Any,
+    ) -> None:
+        self.team: str = check_choice("team", team, TEAMS)
+        if not isinstance(opponents, str) or opponents not in OPPONENTS:
+            listed = ", ".join(OPPONENTS)
+            raise ConfigError(f"opponents: got {opponents!r}, expected {listed}{nearest(opponents, OPPONENTS)}")
+        self._mean = check_choice("team_reward", team_reward, TEAM_REWARDS) == "mean"
+        self._opponents = OPPONENTS[opponents]()
+        self.engine = BatchedMPE(scenario, num_envs, **options)
+        adversary = np.array([name.startswith(_ADVERSARIES) for name in self.engine.agent_names])
+        mine = adversary if team == "adversaries" else ~adversary
+        self.side, self.opponents = np.flatnonzero(mine).tolist(), np.flatnonzero(~mine).tolist()
+        self.num_envs, self.episode_limit = self.engine.num_envs, self.engine.episode_limit
+        self.agent_names = tuple(self.engine.agent_names[agent] for agent in self.side)
+        self.num_agents = self.num_mask_owners = len(self.side)
+        self.obs_dim = int(self.engine.obs_sizes[self.side].max())
+        self.num_actions = int(self.engine.action_counts[self.side].max())
+        self.state_dim = self.engine.state_dim
+        self._last: TeamStep | None = None
+
+    def reset(self, seed: int | None = None) -> TeamStep:
+        """Starts a new episode in every copy; see `TeamEnv.reset`."""
+        self._last = self.engine.reset(seed)
+        self._opponents.begin(self, seed)
+        return self._of_the_side(self._last)
+
+    def step(self, actions: NDArray[np.int64]) -> TeamStep:
+        """Steps every copy with `actions [E, N]` of the side and the opponents' own; see `TeamEnv.step`."""
+        if self._last is None:
+            raise ValueError("step() before reset()")
+        actions = np.asarray(actions)
+        self.check_actions(actions, self._last.avail_actions[:, self.side, : self.num_actions])
+        everybody = np.empty((self.num_envs, self.engine.num_agents), np.int64)
+        everybody[:, self.side] = actions
+        everybody[:, self.opponents] = self._opponents.act(self, self._of_the_opponents(self._last))
+        self._last = self.engine.step(everybody)
+        return self._of_the_side(self._last)
+
+    def render(self, copy: int = 0) -> NDArray[np.uint8]:
+        """Returns a picture of one copy, with both sides; see `BatchedMPE.render`."""
+        return self.engine.render(copy)
+
+    def _of_the_side(self, step: TeamStep) -> TeamStep:
+        return self._of(step, self.side, self.obs_dim, self.num_actions)
+
+    def _of_the_opponents(self, step: TeamStep) -> TeamStep:
+        width = int(self.engine.obs_sizes[self.opponents].max())
+        return self._of(step, self.opponents, width, int(self.engine.action_counts[self.opponents].max()))
+
+    def _of(self, step: TeamStep, agents: list[int], obs_dim: int, actions: int) -> TeamStep:
+        """Returns what a side sees and earns."""
+        rewards = step.agent_rewards[:, agents]
+        return TeamStep(
+            obs=np.ascontiguousarray(step.obs[:, agents, :obs_dim]),
+            state=step.state,
+            avail_actions=np.ascontiguousarray(step.avail_actions[:, agents, :actions]),
+            mask_ids=np.broadcast_to(np.arange(len(agents)), rewards.shape).copy(),
+            team_reward=rewards.mean(1) if self._mean else rewards.sum(1),
+            agent_rewards=rewards,
+            terminated=step.terminated,
+            truncated=step.truncated,
+        )
