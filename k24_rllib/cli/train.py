@@ -14,6 +14,7 @@ from typing import Any
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.modules import add_import, import_modules, import_words
 from k24_rllib.command_line import Parser, optional_whole_number, whole_number
+from k24_rllib.experiments.checkpoints import find_checkpoint
 from k24_rllib.experiments.cluster import find_cluster
 from k24_rllib.experiments.evaluate import evaluate_checkpoint
 from k24_rllib.experiments.experiment import Experiment, Overrides, read_experiments
@@ -293,7 +294,7 @@ def _print_result(trial: Any, program: str, modules: Sequence[str]) -> None:
     if trial.checkpoint is None:
         print("no checkpoint was asked for, so there is none to evaluate")
         return
-    checkpoint = Path(trial.checkpoint.path)
+    checkpoint = find_checkpoint(trial.checkpoint.path)
     print(f"checkpoint     {checkpoint}", flush=True)
     for line in evaluate_checkpoint(checkpoint).lines():
         print(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from k24_rllib.checks import ConfigError
 from k24_rllib.experiments.experiment import Experiment
 from k24_rllib.experiments.storage import RESULTS_FILE
-from k24_rllib.qmix.checkpoint_files import find_sound, trial_checkpoints
+from k24_rllib.qmix.checkpoint_files import checkpoint_number, find_sound, trial_checkpoints
 from k24_rllib.qmix.manifest import DamagedCheckpointError
 
 CONFIG_FILE = "params.json"
@@ -24,11 +24,29 @@ _RUN_OF_TRIAL = re.compile(r"_([0-9a-f]{5})_\d{5}(?:_|$)")
 
 @dataclass(frozen=True)
 class Restart:
-    """A trial that is started again by its settings."""
+    """A trial that is started again by its settings, in its own directory."""
 
+    directory: Path
     config: dict[str, Any]
     checkpoint: Path | None
     """Where it goes on; None begins anew."""
+
+    def as_tunes(self, run: str, settings: Mapping[str, Any]) -> Any:
+        """Returns the trial as Tune takes it: as an experiment, whose results and checkpoints follow those there.
+
+        Args:
+            run: The algorithm's name.
+            settings: What else Tune's `Experiment` is to be told.
+        """
+        from ray.tune.experiment import Experiment as TunesExperiment
+
+        _drop_half_a_line(self.directory / RESULTS_FILE)
+        restore, name = str(self.checkpoint) if self.checkpoint else None, self.directory.name
+        made = TunesExperiment(
+            run=run, config=self.config, restore=restore, trial_dirname_creator=lambda trial: name, **settings
+        )
+        made.storage.current_checkpoint_index = max(map(_number, trial_checkpoints(self.directory)), default=-1)
+        return made
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,7 @@ def _plan_restarts(experiment: Experiment, directory: Path, problem: str) -> Pla
             f"of one trial's checkpoint, as {sound[0]}"
         )
     note = f"note: Tune's state in {directory} {problem}; going on from the checkpoints of {len(sound)} of its trials"
-    restarts = tuple(Restart(_config_of(experiment, trial), checkpoint) for trial, (checkpoint, _) in found.items())
+    restarts = tuple(Restart(trial, _config_of(experiment, trial), its) for trial, (its, _) in found.items())
     return Plan(restarts, (note, *(damage for _, damage in found.values() if damage)))
 
 
@@ -141,6 +159,17 @@ def _written(trial: Path) -> int:
     """Returns when a trial's results or checkpoints were last written, 0 for a directory that has neither."""
     files = [trial / RESULTS_FILE, trial / CONFIG_FILE, *trial_checkpoints(trial)]
     return max((file.stat().st_mtime_ns for file in files if file.exists()), default=0)
+
+
+def _number(checkpoint: Path) -> int:
+    return checkpoint_number(checkpoint) or 0
+
+
+def _drop_half_a_line(file: Path) -> None:
+    """Cuts what a full disk has left of the last result, after which others will be written."""
+    if file.is_file():
+        with file.open("r+b") as opened:
+            opened.truncate(opened.read().rfind(b"\n") + 1)
 
 
 def _is_done(trial: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from k24_rllib.experiments.loggers import logger_callbacks
 from k24_rllib.experiments.memory import check_memory
 from k24_rllib.experiments.objective import OBJECTIVE
 from k24_rllib.experiments.ray_session import LOOPBACK, keep_files, start_ray, stop_ray
-from k24_rllib.experiments.resume import Restart, plan_resume
+from k24_rllib.experiments.resume import plan_resume
 from k24_rllib.experiments.space import as_tune
 from k24_rllib.experiments.stopping import ENV_STEPS, is_reached, result_value
 from k24_rllib.experiments.storage import NO_SPACE, check_writable, full_disk_named, full_disks, unwritten
@@ -261,7 +261,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave
         "storage_path": experiment.storage_path,
         "max_failures": experiment.max_failures,
     }
-    restarts = _restarted(experiment.run, plan.restarts, settings) if plan and plan.restarts else None
+    restarts = [trial.as_tunes(experiment.run, settings) for trial in plan.restarts] if plan else []
     analysis = tune.run(
         restarts or experiment.run,
         num_samples=experiment.num_samples,
@@ -274,21 +274,6 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave
         **searched,
     )
     return list(analysis.trials)
-
-
-def _restarted(run: str, restarts: Sequence[Restart], settings: Mapping[str, Any]) -> list[Any]:
-    """Returns trials that start again as Tune takes them: as experiments, each with its settings and checkpoint."""
-    from ray.tune.experiment import Experiment as TunesExperiment
-
-    return [
-        TunesExperiment(
-            run=run,
-            config=restart.config,
-            restore=str(restart.checkpoint) if restart.checkpoint is not None else None,
-            **settings,
-        )
-        for restart in restarts
-    ]
 
 
 def _search_settings(experiment: Experiment, options: RunOptions, interrupt: Any, *, resume: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from k24_rllib.checks import ConfigError
+from k24_rllib.comparison.runs import read_results
 from k24_rllib.experiments import Experiment, Overrides, RunOptions, ray_for, read_experiments, run_experiment
 from k24_rllib.experiments.resume import check_resume, plan_resume
 from k24_rllib.experiments.stopping import ENV_STEPS, result_value
@@ -160,6 +161,10 @@ def test_a_full_disk_leaves_files_of_no_length(begun: Experiment, again: Experim
     (newest / "manifest.json").unlink()
     (newest / "algorithm_state.pkl").write_bytes(b"")
     saved = (before / "manifest.json").read_bytes()
+    shutil.copy(begun.local_directory / trial.name / "result.json", trial)
+    with (trial / "result.json").open("a") as opened:
+        opened.write('{"training_iteration": 12345')  # half a line
+    results = len((begun.local_directory / trial.name / "result.json").read_text().splitlines())
     stopped = replace(again, stop={ENV_STEPS: 1_000}, checkpoint_config={"checkpoint_at_end": True})
     with ray_for([stopped], RunOptions(resume=True)):
         outcome = run_experiment(stopped, RunOptions(resume=True))
@@ -173,6 +178,11 @@ def test_a_full_disk_leaves_files_of_no_length(begun: Experiment, again: Experim
         < outcome.finished[0].last_result["training_iteration"]
     )
     assert (before / "manifest.json").read_bytes() == saved
+    assert trials_of(again) == [trial]
+    assert trial_checkpoints(trial)[0].name > newest.name
+    iterations = [its["training_iteration"] for its in read_results(trial)]
+    assert iterations == list(range(1, iterations[-1] + 1))
+    assert len((trial / "result.json").read_text().splitlines()) > results
 
 
 def test_the_trial_itself_goes_back_to_the_one_before(again: Experiment, capsys: Capture) -> None:
