@@ -31,13 +31,13 @@ def part(pid: int) -> str | None:
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Returns a process' own and its shared memory in MiB, of which the object store is the latter."""
+    """Returns a process' own memory and that of files and shared memory in MiB: the object store is of the latter."""
     sizes = {
         line.split(":")[0]: int(line.split()[1]) / 1024
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
         if line.startswith("Rss")
     }
-    return sizes["RssAnon"], sizes["RssShmem"]
+    return sizes["RssAnon"], sizes["RssShmem"] + sizes["RssFile"]
 
 
 @pytest.fixture
