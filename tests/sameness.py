@@ -12,7 +12,7 @@ ARRANGEMENTS = [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1)]
 """Remote workers, and rounds that they play ahead."""
 
 _OF_THE_PROCESS = ("config", "date", "hostname", "node_ip", "perf", "pid", "sampler_perf", "timers", "trial_id")
-_PARTS = ("time", "restore", "throughput", "in_flight", "since", "healthy", "restarts", "evaluation")
+_PARTS = ("time", "restore", "throughput", "outstanding", "since", "healthy", "restarts", "evaluation")
 
 
 def figures(algo: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from k24_rllib.qmix.streams import Streams
 from k24_rllib.qmix.workers import RemoteWorkers
 
 MOST_REPEATS = 3
-"""How often a round is asked again of workers that did not return it, before it goes on without theirs."""
+"""How often in a row a round is asked again in vain of workers that did not return it; it then does without theirs."""
 LONGEST_RESTART_S = 120.0
 """Seconds that Ray may take to start a dead worker again."""
 _LOOK_EVERY_S = 0.2
@@ -87,16 +87,16 @@ class Rounds:
         Waits for it. What workers took with them when they died is played again once they are back.
         """
         asked = self._in_flight.popleft()
-        played = self._workers.fetch(asked.tag)
-        for _ in range(MOST_REPEATS):
+        played, repeats = self._workers.fetch(asked.tag), 0
+        while repeats < MOST_REPEATS:
             missing = [worker for worker in self._workers if worker not in played]
-            if not missing:
-                break
-            back = self._bring_back(missing)
+            back = self._bring_back(missing) if missing else []
             if not back:
                 break
             self._send(asked, back)
-            played |= self._workers.fetch(asked.tag)
+            again = self._workers.fetch(asked.tag)
+            played |= again
+            repeats = 0 if again else repeats + 1
         return [played[worker] for worker in sorted(played)]
 
     def _bring_back(self, missing: Sequence[int]) -> list[int]:

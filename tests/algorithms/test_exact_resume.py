@@ -43,45 +43,52 @@ def test_a_restored_run_is_the_one_that_was_not_stopped(
         whole.train()
     whole.save_to_path(tmp_path)
     expected = [figures(whole) for _ in range(3)]
-    restored = Algorithm.from_checkpoint(str(tmp_path))
-    assert [figures(restored) for _ in range(3)] == expected
-    restored.stop()
-
     whole.restore_from_path(tmp_path)  # a live one forgets the rounds that it has in flight
     assert [figures(whole) for _ in range(3)] == expected
     whole.stop()
+    if (workers, ahead) in ((0, 0), (2, 1)):  # the others in tests/reliability: starting workers takes long
+        restored = Algorithm.from_checkpoint(str(tmp_path))
+        assert [figures(restored) for _ in range(3)] == expected
+        restored.stop()
 
 
 @pytest.mark.parametrize(("workers", "ahead"), [(0, 0), (1, 1)])
 def test_saving_and_evaluating_change_nothing(
     build: Callable[..., Any], tmp_path: Path, workers: int, ahead: int
 ) -> None:
-    plain = build(workers, ahead)
-    expected = [figures(plain) for _ in range(3)]
-    plain.stop()
-    busy, results = build(workers, ahead, evaluates=False), []
-    for number in range(3):
-        busy.save_to_path(tmp_path / str(number))
-        busy.evaluate_greedy(3)
-        busy.evaluate()
-        results.append(figures(busy))
-    busy.stop()
-    assert [{**its, "evaluation": None} for its in results] == [{**its, "evaluation": None} for its in expected]
+    algo = build(workers, ahead, evaluates=False)
+    algo.save_to_path(tmp_path)
+    expected = [figures(algo) for _ in range(3)]
+    algo.restore_from_path(tmp_path)
+    for number, its in enumerate(expected):
+        algo.save_to_path(tmp_path / str(number))
+        algo.evaluate_greedy(3)
+        algo.evaluate()
+        assert figures(algo) == its
+    algo.stop()
+
+
+def test_planned_evaluations_change_nothing(build: Callable[..., Any]) -> None:
+    digests = []
+    for evaluates in (False, True):
+        algo = build(evaluates=evaluates)
+        digests.append([figures(algo)["digest"] for _ in range(3)])
+        algo.stop()
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_a_killed_worker_changes_nothing(build: Callable[..., Any], ahead: int) -> None:
-    undisturbed = build(2, ahead)
-    expected = [figures(undisturbed) for _ in range(4)]
-    undisturbed.stop()
-    algo, results = build(2, ahead), []
-    for number in range(4):
+def test_a_killed_worker_changes_nothing(build: Callable[..., Any], tmp_path: Path, ahead: int) -> None:
+    algo = build(2, ahead)
+    algo.save_to_path(tmp_path)
+    expected = [figures(algo) for _ in range(4)]
+    algo.restore_from_path(tmp_path)
+    for number, its in enumerate(expected):
         if number == 2:
             _, victim = algo.env_runner_group.foreach_env_runner(lambda worker: os.getpid(), local_env_runner=False)
             os.kill(victim, signal.SIGKILL)
-        results.append(figures(algo))
+        assert figures(algo) == its
     assert algo.env_runner_group.num_remote_worker_restarts() == 1
-    assert results == expected
     assert len(distinct_episodes(algo)) == len(algo.local_replay_buffer)
     algo.stop()
 
@@ -179,14 +186,16 @@ def test_the_workers_of_a_restored_run_may_be_others(build: Callable[..., Any], 
     ahead = build(1, 1, evaluates=False)
     ahead.train()
     taken = ahead._rounds.get_state()["in_flight"][0]["number"]
-    ahead.save_to_path(tmp_path)
-    ahead.stop()
+    ahead.save_to_path(tmp_path / "ahead")
     alone = build(evaluates=False)
-    alone.restore_from_path(tmp_path)
+    alone.restore_from_path(tmp_path / "ahead")
     assert alone._rounds.get_state() == {"next": taken, "in_flight": []}
-    steps = alone._counters["num_env_steps_sampled"]
-    assert alone.train()["timesteps_total"] > steps
+    steps = alone.train()["timesteps_total"]
+    alone.save_to_path(tmp_path / "alone")
     alone.stop()
+    ahead.restore_from_path(tmp_path / "alone")
+    assert ahead.train()["timesteps_total"] > steps
+    ahead.stop()
 
 
 def test_a_diversity_window_may_change(small: Callable[..., Any], bare_policy: Callable[..., Any]) -> None:
