@@ -182,7 +182,7 @@ def rllib(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_disk_that_fills_up(tiny: dict[str, Any], small_disk: Path, tmp_path: Path, capsys: Capture) -> None:
     """The real command: one line that names the disk, exit 1; with space again it goes on from what is sound."""
-    tiny["stop"] = {"timesteps_total": 50_000}
+    tiny["stop"] = {"timesteps_total": 10_000}
     tiny["checkpoint_config"] = {"checkpoint_frequency": 1, "checkpoint_at_end": True}
     tiny["config"] |= {"hidden_dim": 64, "mixing_embed_dim": 32, "hypernet_dim": 64, "updates_per_episode": 0.1}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"tiny": tiny}))
