@@ -26,6 +26,8 @@ from k24_rllib.qmix.watch import GRACE_S
 
 STARTED_S = 30.0
 """Seconds beside those of its round in which a worker must answer: it may have just been started."""
+STARTING_S = 300.0
+"""The same while it is being started, which takes imports, compilers and simulators their time on a busy machine."""
 FORGIVING_ROUNDS = 10
 """Rounds played that make up for a failure."""
 _END_S = 10.0
@@ -79,10 +81,15 @@ class Failures:
         if worker in self._open:
             self._open[worker] = max(self._open[worker] - 1, 0)
 
+    def why(self, worker: int) -> str:
+        """Returns why a worker is gone that has not been started again."""
+        return self._why.get(worker, "it was gone")
+
     def restarted(self, worker: int) -> None:
         """Says that a worker is there again."""
         who = f"worker {worker} restarted" if worker else "environments made anew"
-        self._say(f"{who} ({self._why.pop(worker, 'it was gone')})")
+        self._say(f"{who} ({self.why(worker)})")
+        self._why.pop(worker, None)
 
 
 class RemoteWorkers:
@@ -158,15 +165,18 @@ class RemoteWorkers:
             if manager.is_actor_healthy(worker):
                 self._gone_since.pop(worker, None)
                 continue
-            limit = (self._config.sample_timeout_s or math.inf) + STARTED_S
+            limit = (self._config.sample_timeout_s or math.inf) + STARTING_S
+            why = self._failures.why(worker)
             if now - self._gone_since.setdefault(worker, now) > limit:
-                raise RoundsFailedError(f"worker {worker} was to be started again, and has not been within {limit:g} s")
+                raise RoundsFailedError(f"worker {worker} has not been started again within {limit:g} s ({why})")
             try:
                 ray.get(manager.actors()[worker].ping.remote(), timeout=0.1)
             except (ActorUnavailableError, GetTimeoutError):
                 continue
             except RayActorError as error:
-                raise RoundsFailedError(f"worker {worker} could not be started again: {_cause(error)}") from error
+                raise RoundsFailedError(
+                    f"worker {worker} could not be started again: {_cause(error)} ({why})"
+                ) from error
 
     def _end(self, worker: int) -> None:
         """Ends a worker's process; Ray starts another in its place."""
