@@ -115,8 +115,8 @@ def test_a_driver_killed_at_random_ends_as_if_it_had_not_been(
 def build(small: Callable[..., Any]) -> Callable[..., Any]:
     def make(workers: int, ahead: int) -> Any:
         config = small(K24QMixConfig()).env_runners(num_env_runners=workers)
-        config.training(rollouts_ahead=ahead, total_env_steps=4_000, buffer_episodes=1_000)
-        config.k24(reset_interval=200, finetune_at=0.5, kl_reset=True)
+        config.training(rollouts_ahead=ahead, total_env_steps=800, buffer_episodes=1_000)
+        config.k24(reset_interval=120, kl_reset=True, kl_min_interval=80, kl_threshold=0.001, finetune_at=0.5)
         return config.evaluation(evaluation_interval=2).build_algo()
 
     return make
