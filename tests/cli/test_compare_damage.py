@@ -70,7 +70,7 @@ def test_methods_of_which_every_trial_failed(call: Call, make_trial: MakeTrial, 
     assert "  note: mpe_simple_spread N=6: six: is not in the table, as every trial of it failed\n" in outcome.stdout
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_results_tell_the_algorithm_whatever_the_directorys_name(make_trial: MakeTrial, algorithm: str) -> None:
     config = dict.fromkeys(ALGORITHMS[algorithm]().known_keys())
     assert read_trial(make_trial([line(100, -60.0, config=config)], "exp/t0")).algorithm == algorithm

@@ -5,8 +5,11 @@ Shapes: `E` copies, `N` agents of the side, `M` opponents, `O` observation size,
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +86,23 @@ OPPONENTS: dict[str, Callable[[], Opponents]] = {"random": Random, "still": Stil
 """By the name that `opponents:` takes."""
 
 
+TRAINED = "k24_rllib.qmix.opponents"
+"""The module of a checkpoint's team, by name, because it stands on a floor above this one."""
+
+
+def _made(opponents: object) -> Opponents:
+    """Returns whoever `opponents:` names: one of `OPPONENTS`, or the team of a checkpoint."""
+    if isinstance(opponents, str) and opponents in OPPONENTS:
+        return OPPONENTS[opponents]()
+    if isinstance(opponents, str) and (os.sep in opponents or Path(opponents).exists()):
+        trained: Opponents = import_module(TRAINED).TrainedTeam(opponents)
+        return trained
+    listed = ", ".join(OPPONENTS)
+    raise ConfigError(
+        f"opponents: got {opponents!r}, expected {listed} or a checkpoint's path{nearest(opponents, OPPONENTS)}"
+    )
+
+
 class TwoTeamMPE(TeamEnv):
     """One side of a two-team scenario.
 
@@ -93,7 +113,8 @@ class TwoTeamMPE(TeamEnv):
         scenario: One of `TWO_TEAM`.
         num_envs: `E`.
         team: Which side learns, `adversaries` or `good`.
-        opponents: Who plays the other side, by name.
+        opponents: Who plays the other side: one of `OPPONENTS`, or the path of a checkpoint (or of a file of weights)
+            of a team that was trained as the other side, which then plays greedily and learns nothing.
         team_reward: `sum` or `mean`.
         **options: The scenario's own, and `max_cycles`.
 
@@ -112,11 +133,8 @@ class TwoTeamMPE(TeamEnv):
         **options: Any,
     ) -> None:
         self.team: str = check_choice("team", team, TEAMS)
-        if not isinstance(opponents, str) or opponents not in OPPONENTS:
-            listed = ", ".join(OPPONENTS)
-            raise ConfigError(f"opponents: got {opponents!r}, expected {listed}{nearest(opponents, OPPONENTS)}")
         self._mean = check_choice("team_reward", team_reward, TEAM_REWARDS) == "mean"
-        self._opponents = OPPONENTS[opponents]()
+        self._opponents = _made(opponents)
         self.engine = BatchedMPE(scenario, num_envs, **options)
         adversary = np.array([name.startswith(_ADVERSARIES) for name in self.engine.agent_names])
         mine = adversary if team == "adversaries" else ~adversary
