@@ -14,6 +14,7 @@ from k24_rllib.command_line import Parser, optional_whole_number, whole_number
 from k24_rllib.comparison.figure import draw
 from k24_rllib.comparison.methods import Comparison, check_metrics, compare_runs
 from k24_rllib.comparison.points_csv import check_metric_names, write_points
+from k24_rllib.comparison.profile import draw_profiles, profiles
 from k24_rllib.comparison.sources import CompareOptions, gather, make_tables
 from k24_rllib.comparison.table import Budget, print_tables, write_json
 from k24_rllib.comparison.training import DEFAULT_OUT, DEFAULT_SEEDS
@@ -30,6 +31,8 @@ class Report:
     csv: Path | None
     json: Path | None
     figure: Path | None
+    profile: Path | None
+    """Where the performance profile over all tasks goes."""
     with_return: bool
     """Whether the greedy return is in the figure."""
 
@@ -56,6 +59,9 @@ def make_parser(program: str) -> Parser:
     out.add_argument("--csv", metavar="FILE", help="every evaluation, from which all else can be made again")
     out.add_argument("--json", metavar="FILE", help="the table, with versions and machine")
     out.add_argument("--figure", metavar="FILE", help="learning curves with intervals, a PNG")
+    out.add_argument(
+        "--profile", metavar="FILE", help="which share of all runs reaches each score, over all tasks, a PNG"
+    )
     out.add_argument("--no-return", action="store_true", help="a figure of the metrics alone")
     add_import(parser)
     parser.add_verbose()
@@ -136,6 +142,7 @@ def _report_options(arguments: argparse.Namespace, metrics: Sequence[str]) -> Re
         csv=output_file("--csv", arguments.csv),
         json=output_file("--json", arguments.json),
         figure=output_file("--figure", arguments.figure),
+        profile=output_file("--profile", arguments.profile),
         with_return=not arguments.no_return,
     )
 
@@ -151,6 +158,8 @@ def _report(comparisons: Sequence[Comparison], wanted: Report) -> None:
         write_json(wanted.json, tables)
     if wanted.figure is not None:
         draw(comparisons, wanted.figure, wanted.metrics, with_return=wanted.with_return)
-    for file in (wanted.csv, wanted.json, wanted.figure):
+    if wanted.profile is not None:
+        draw_profiles(profiles(tables[: len(comparisons)]), len(comparisons), wanted.profile)
+    for file in (wanted.csv, wanted.json, wanted.figure, wanted.profile):
         if file is not None:
             print(f"wrote {file}")

@@ -73,6 +73,27 @@ def estimate_curve(runs: Array) -> tuple[Array, Array | None, Array | None]:
     return values, np.asarray(interval.low), np.asarray(interval.high)
 
 
+def bands(strata: Sequence[Array]) -> tuple[Array | None, Array | None]:
+    """Returns the ends of the interval of the mean over strata of their runs' means, at each of `G` points.
+
+    Args:
+        strata: `[R, G]` each. Whole runs are resampled, within their stratum.
+
+    Returns:
+        `[G]` each; None where a stratum has a single run.
+    """
+    if min(map(len, strata)) < 2:
+        return None, None
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    total = np.zeros((CURVE_RESAMPLES, strata[0].shape[1]))
+    for runs in strata:
+        drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), CURVE_RESAMPLES)  # how often each run is
+        total += drawn @ runs / len(runs)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(total / len(strata), [tail, 1 - tail], axis=0)
+    return low, high
+
+
 def difference(strata: Sequence[Array], first: Sequence[Array]) -> Estimate:
     """Returns how far the interquartile mean of `strata` lies above that of `first`, with its interval."""
     count = len(strata)

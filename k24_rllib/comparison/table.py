@@ -263,7 +263,7 @@ def aggregate_table(comparisons: Sequence[Comparison], tables: Sequence[Table]) 
     """
     if len(tables) < 2 or any(comparison.reference is None for comparison in comparisons):
         return None
-    scores = [_scores_by_method(table) for table in tables]
+    scores = [scores_by_method(table) for table in tables]
     shared = [name for name in scores[0] if all(name in other for other in scores[1:])]
     if len(shared) < 2:
         return None
@@ -287,7 +287,8 @@ def aggregate_table(comparisons: Sequence[Comparison], tables: Sequence[Table]) 
     return Table(f"{ALL_ENVIRONMENTS}: score over {len(tables)} of them, bootstrap stratified", rows)
 
 
-def _scores_by_method(table: Table) -> dict[str, Array]:
+def scores_by_method(table: Table) -> dict[str, Array]:
+    """Returns the score of each run by method, in an environment that has scores."""
     assert table.reference is not None
     random, scripted = table.reference
     return {row.method: (np.array(row.returns) - random) / (scripted - random) for row in table.rows}
