@@ -21,6 +21,7 @@ FIXED = {
     **dict.fromkeys(("total_env_steps", "seed", "finetune_at", "rewind_to", "rollouts_ahead"), _RUN),
     **dict.fromkeys(("num_env_runners", "num_envs_per_env_runner", "min_sample_timesteps_per_iteration"), _RUN),
     **dict.fromkeys(("evaluation_interval", "evaluation_duration", "evaluation_num_env_runners"), _RUN),
+    **dict.fromkeys(("sample_timeout_s", "max_round_retries"), _RUN),
     **dict.fromkeys(("torch_num_threads", "matmul_precision", "compile_kernels", "mixed_precision"), _RUN),
     "metrics_export": _RUN,
 }
