@@ -20,6 +20,9 @@ from k24_rllib.reporting import print_error
 
 LONGEST_LINE = 280
 """Characters of an error, beside the program's name."""
+LONGEST_WORD = 240
+USUAL_PATH = 50
+"""Characters of a path beyond which they don't count."""
 _LEFT_OUT = " [...] "
 
 
@@ -114,9 +117,18 @@ def _report(error: BaseException, message: str, words: Sequence[str], code: int)
 
 
 def shortened(message: str) -> str:
-    """Returns a message on one line of fewer than 300 characters: what it names and what it expected stay."""
-    line = " ".join(message.split())
-    if len(line) <= LONGEST_LINE:
-        return line
-    half = (LONGEST_LINE - len(_LEFT_OUT)) // 2
-    return f"{line[:half]}{_LEFT_OUT}{line[-half:]}"
+    """Returns a message on one line of fewer than 300 characters, not counting long paths, which stay whole.
+
+    What it names first and what it expected last stay; values that are longer than anybody reads are cut.
+    """
+    words = [_cut(word, LONGEST_WORD) for word in message.split()]
+    room = LONGEST_LINE + sum(max(len(word) - USUAL_PATH, 0) for word in words if "/" in word)
+    return _cut(" ".join(words), room)
+
+
+def _cut(text: str, longest: int) -> str:
+    """Returns a text with its middle left out where it is too long."""
+    if len(text) <= longest:
+        return text
+    half = (longest - len(_LEFT_OUT)) // 2
+    return f"{text[:half]}{_LEFT_OUT}{text[-half:]}"

@@ -48,3 +48,10 @@ def test_a_line_stays_short_and_keeps_its_ends() -> None:
     assert line.startswith("hidden_dim: got 999")
     assert line.endswith("expected a whole number")
     assert shortened("short") == "short"
+
+
+def test_long_paths_stay_whole() -> None:
+    path = f"/tmp/{'d' * 90}/{'e' * 90}"
+    line = f"{path}: holds no trial, expected a directory with some; the nearest directory with some is {path}x"
+    assert shortened(line) == line
+    assert len(shortened(f"/{'d' * 5_000}: can't be made")) < 300
