@@ -232,10 +232,10 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
         _print_winner(experiment, row, program, arguments)
     _print_saved([trial for trial in outcome.failed if trial.checkpoint is not None])
     problems = outcome.problems()
-    for problem in problems:
-        print_error(problem)
     if problems:
         print(f"go on with     {_resume_command(program, arguments)}", flush=True)
+    for problem in problems:
+        print_error(problem)
     return 1 if problems else 0
 
 

@@ -220,7 +220,7 @@ def test_the_command_line_says_it_in_one_line(call, write, tiny, tmp_path: Path)
     shown = call("train", "-f", write(tiny), "--storage-path", tmp_path)
     assert shown.returncode == 1
     (line,) = [line for line in shown.stderr.splitlines() if "rllib: error" in line]
-    assert "DivergedError: 2 updates in a row had no finite loss and gradient" in line
+    assert "failed: 2 updates in a row had no finite loss and gradient" in line
     (directory,) = tmp_path.glob("tiny/*/diverged")
     assert f"batch and state are in {directory}" in line
     assert "greedy return" not in shown.stdout

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from k24_rllib import K24QMixConfig, QMixConfig
 from k24_rllib.checks import ConfigError
@@ -23,6 +24,10 @@ def saved(directory: Path, config: QMixConfig | None = None, **env_config: Any) 
     config = config or K24QMixConfig().training(seed=1)
     config.environment(TAG, env_config={"team": "adversaries", "opponents": "still", **env_config})
     model = config.build_policy().model
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.agent.parameters():  # large enough for actions that depend on what is seen
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
     save_weights(model, config, directory / WEIGHTS_FILE)
     return directory, model
 
