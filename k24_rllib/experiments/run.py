@@ -249,7 +249,7 @@ def _run_tune(experiment: Experiment, options: RunOptions, interrupt: Any, leave
     for note in plan.notes if plan else ():
         print(note, flush=True)
     resume = plan is not None and not plan.restarts
-    experiment = with_goal(experiment, resume=resume)
+    experiment = with_goal(experiment, resume=plan is not None)  # also where Tune's own state is of no use
     resume_config = tune.ResumeConfig(errored=tune.ResumeConfig.ResumeType.RESUME) if resume else None
     searched = _search_settings(experiment, options, interrupt, resume=resume)
     callbacks = [*searched.pop("callbacks"), leave]
