@@ -44,8 +44,7 @@ def make_figure(comparisons: Sequence[Comparison], metrics: Sequence[str] = (), 
         for axis, quantity in zip(column, quantities, strict=True):
             for curve in learning_curves(comparison.methods, quantity):
                 index = names.index(curve.method.name)
-                style = STYLES[(index + index // len(COLOURS)) % len(STYLES)]
-                _draw_curve(axis, curve, COLOURS[index % len(COLOURS)], style)
+                _draw_curve(axis, curve, *look(index))
             _finish(axis, quantity)
         if with_return:
             _add_score(column[0], comparison)
@@ -53,6 +52,17 @@ def make_figure(comparisons: Sequence[Comparison], metrics: Sequence[str] = (), 
         column[-1].set_xlabel("environment steps")
         _add_legend(column)
     return figure
+
+
+def look(index: int) -> tuple[str, str]:
+    """Returns the colour and the line style of a figure's `index`-th method, which no other has."""
+    return COLOURS[index % len(COLOURS)], STYLES[(index + index // len(COLOURS)) % len(STYLES)]
+
+
+def open_frame(axis: Any) -> None:
+    """Gives a panel its grid, and a frame on two sides alone."""
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_curve(axis: Any, curve: Curve, colour: str, style: str) -> None:
@@ -72,8 +82,7 @@ def _finish(axis: Any, metric: str | None) -> None:
     axis.set_ylabel(f"{what}(IQM, 95% interval)")
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     axis.tick_params(labelbottom=True)
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
+    open_frame(axis)
     if not axis.lines:
         axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center", va="center")
 

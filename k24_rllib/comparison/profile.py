@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.comparison.figure import COLOURS, STYLES
-from k24_rllib.comparison.statistics import Array, bands
+from k24_rllib.comparison.figure import look, open_frame
+from k24_rllib.comparison.statistics import Array, estimate_mean_curve
 from k24_rllib.comparison.table import Table, scores_by_method
 
 POINTS = 101
@@ -66,9 +66,7 @@ def _made(strata: Mapping[str, Sequence[Array]]) -> list[Profile]:
     made = []
     for name, tasks in strata.items():
         reached = [(task[:, None] >= grid).astype(float) for task in tasks]  # [R, POINTS] each
-        share = np.mean([task.mean(0) for task in reached], axis=0)
-        low, high = bands(reached)
-        made.append(Profile(name, grid, share, low, high, sum(map(len, tasks))))
+        made.append(Profile(name, grid, *estimate_mean_curve(reached), sum(map(len, tasks))))
     return made
 
 
@@ -79,7 +77,7 @@ def draw_profiles(found: Sequence[Profile], tasks: int, path: Path | str) -> Non
     figure = Figure(figsize=(7.0, 4.8), layout="constrained")
     axis: Any = figure.subplots()
     for index, profile in enumerate(found):
-        colour, style = COLOURS[index % len(COLOURS)], STYLES[(index + index // len(COLOURS)) % len(STYLES)]
+        colour, style = look(index)
         label = f"{profile.method} ({profile.runs} runs)"
         axis.plot(profile.scores, profile.share, color=colour, linestyle=style, linewidth=1.8, label=label)
         if profile.low is not None and profile.high is not None:
@@ -87,7 +85,6 @@ def draw_profiles(found: Sequence[Profile], tasks: int, path: Path | str) -> Non
     axis.set_xlabel("score (0 = random policy, 1 = scripted or best)")
     axis.set_ylabel(f"share of runs with at least this score\n({tasks} task{'s' * (tasks > 1)}, 95% interval)")
     axis.set_ylim(-0.02, 1.02)
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
+    open_frame(axis)
     axis.legend(fontsize="small", frameon=False)
     figure.savefig(path, dpi=130, format="png")

@@ -73,25 +73,21 @@ def estimate_curve(runs: Array) -> tuple[Array, Array | None, Array | None]:
     return values, np.asarray(interval.low), np.asarray(interval.high)
 
 
-def bands(strata: Sequence[Array]) -> tuple[Array | None, Array | None]:
-    """Returns the ends of the interval of the mean over strata of their runs' means, at each of `G` points.
+def estimate_mean_curve(strata: Sequence[Array]) -> tuple[Array, Array | None, Array | None]:
+    """Returns the mean over strata of their runs' mean at each of `G` points and the ends of its interval, `[G]` each.
 
     Args:
-        strata: `[R, G]` each. Whole runs are resampled, within their stratum.
-
-    Returns:
-        `[G]` each; None where a stratum has a single run.
+        strata: `[R, G]` each. Whole runs are resampled, within their stratum; a single run has no interval.
     """
+
+    def mean(*samples: Array, axis: int = -1) -> Any:
+        return np.mean([runs.mean(axis) for runs in samples], axis=0)
+
+    values = np.asarray(mean(*strata, axis=0))
     if min(map(len, strata)) < 2:
-        return None, None
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    total = np.zeros((CURVE_RESAMPLES, strata[0].shape[1]))
-    for runs in strata:
-        drawn = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), CURVE_RESAMPLES)  # how often each run is
-        total += drawn @ runs / len(runs)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(total / len(strata), [tail, 1 - tail], axis=0)
-    return low, high
+        return values, None, None
+    interval = _bootstrap(strata, mean, axis=0, resamples=CURVE_RESAMPLES)
+    return values, np.asarray(interval.low), np.asarray(interval.high)
 
 
 def difference(strata: Sequence[Array], first: Sequence[Array]) -> Estimate:
