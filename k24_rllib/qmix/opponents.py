@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from k24_rllib.checks import ConfigError
-from k24_rllib.envs import TeamStep
 from k24_rllib.envs.mpe.two_team import TEAMS, Actions, Opponents, TwoTeamMPE
 from k24_rllib.models import UNAVAILABLE, TeamModel
 from k24_rllib.qmix.weights import WEIGHTS_FILE, config_of, load_network, read_weights
@@ -49,9 +48,10 @@ class TrainedTeam(Opponents):
         self._last = torch.full((copies, agents), -1, dtype=torch.int64)
 
     @torch.no_grad()
-    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+    def act(self, env: TwoTeamMPE) -> Actions:
         """Returns each opponent's available action of the highest value."""
         assert self._model is not None
+        step = env.what_opponents_see()
         inputs = self._model.agent_inputs(torch.from_numpy(step.obs), self._last).unsqueeze(1)
         q, self._hidden = self._model.unroll(inputs, self._hidden, self._weights, self._groups)  # [N, 1, E, U]
         available = torch.from_numpy(step.avail_actions)
@@ -68,10 +68,11 @@ class TrainedTeam(Opponents):
                 f"{env.engine.name}"
             )
         made = TwoTeamMPE(theirs[0], 1, **_against_nobody(config))
+        obs_dim, num_actions = env.opponent_sizes
         for what, there, here in (
             ("agents", made.num_agents, len(env.opponents)),
-            ("numbers in an observation", made.obs_dim, int(env.engine.obs_sizes[env.opponents].max())),
-            ("actions", made.num_actions, int(env.engine.action_counts[env.opponents].max())),
+            ("numbers in an observation", made.obs_dim, obs_dim),
+            ("actions", made.num_actions, num_actions),
         ):
             if there != here:
                 raise ConfigError(f"opponents: {self._file} is of a team with {there} {what}, expected {here}")

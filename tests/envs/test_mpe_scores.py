@@ -9,19 +9,11 @@ from scipy.optimize import linear_sum_assignment
 
 from k24_rllib.envs import TeamEnv, TeamStep, make_team_env
 from k24_rllib.envs.mpe import ENGINES, SCORE_REFERENCES, BatchedMPE
+from k24_rllib.envs.mpe.steering import towards
 
 EPISODES = 400
-PUSHES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]]) * 0.5  # of an action on a velocity, [U, 2]
-DAMPING, DT = 0.75, 0.1
 
 Policy = Callable[[TeamStep], np.ndarray]
-
-
-def towards(goal: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-    """Returns the actions after which agents, two steps later, are nearest to `goal [..., 2]` from where they are."""
-    after = velocity[..., None, :] * DAMPING + PUSHES
-    moved = DT * (after + DAMPING * after)
-    return np.linalg.norm(goal[..., None, :] - moved, axis=-1).argmin(-1)
 
 
 def spread(env: TeamEnv) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -48,10 +49,7 @@ def make_mpe(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     Raises:
         ConfigError: naming an unknown option or a value that cannot work.
     """
-    if env_config.get("continuous_actions", False) is not False:
-        value = env_config["continuous_actions"]
-        raise ConfigError(f"continuous_actions: got {value!r}, expected false (QMIX needs discrete actions)")
-    given = {key: value for key, value in env_config.items() if key != "continuous_actions"}
+    given = _of_discrete_actions(env_config)
     engine = check_choice(
         "engine", given.pop("engine", "mpe2" if name in COOPERATIVE and name not in SCENARIOS else "batched"), ENGINES
     )
@@ -83,13 +81,18 @@ def make_two_team(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     Raises:
         ConfigError: naming an unknown option or a value that cannot work.
     """
-    if env_config.get("continuous_actions", False) is not False:
-        value = env_config["continuous_actions"]
-        raise ConfigError(f"continuous_actions: got {value!r}, expected false (QMIX needs discrete actions)")
-    given = {key: value for key, value in env_config.items() if key != "continuous_actions"}
+    given = _of_discrete_actions(env_config)
     own = {"team": "good", "opponents": "scripted", "team_reward": "sum"}
     check_options(name, given, {**_scenario_defaults(name), **own})
     return TwoTeamMPE(name, num_envs, **given)
+
+
+def _of_discrete_actions(env_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options without `continuous_actions: false`, which alone can be said of it."""
+    if env_config.get("continuous_actions", False) is not False:
+        value = env_config["continuous_actions"]
+        raise ConfigError(f"continuous_actions: got {value!r}, expected false (QMIX needs discrete actions)")
+    return {key: value for key, value in env_config.items() if key != "continuous_actions"}
 
 
 def _scenario_defaults(name: str) -> dict[str, Any]:

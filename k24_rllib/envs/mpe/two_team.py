@@ -33,21 +33,20 @@ class Opponents(ABC):
         """Is told of a new episode in every copy."""
 
     @abstractmethod
-    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+    def act(self, env: TwoTeamMPE) -> Actions:
         """Returns the opponents' actions `[E, M]`.
 
         Args:
-            env: Whose `opponents` they are.
-            step: What the opponents see: their own rows alone.
+            env: Whose `opponents` they are; `what_opponents_see` shows what they may know.
         """
 
 
 class Still(Opponents):
     """They do nothing, and say the first of all messages."""
 
-    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+    def act(self, env: TwoTeamMPE) -> Actions:
         """Returns zeros."""
-        return np.zeros(step.avail_actions.shape[:2], np.int64)
+        return np.zeros((env.num_envs, len(env.opponents)), np.int64)
 
 
 class Random(Opponents):
@@ -65,9 +64,9 @@ class Random(Opponents):
         self._uniform = uniform.reshape(env.episode_limit, others, env.num_envs)
         self._steps = 0
 
-    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+    def act(self, env: TwoTeamMPE) -> Actions:
         """Returns the actions drawn for this step."""
-        counts = step.avail_actions.sum(-1)  # [E, M]; the available ones come first
+        counts = env.engine.action_counts[env.opponents]  # [M]; all of them are available at every step
         drawn: Actions = (self._uniform[self._steps].T * counts).astype(np.int64)
         self._steps += 1
         return drawn
@@ -76,7 +75,7 @@ class Random(Opponents):
 class Scripted(Opponents):
     """They follow the scenario's script; see `k24_rllib.envs.mpe.scripts`."""
 
-    def act(self, env: TwoTeamMPE, step: TeamStep) -> Actions:
+    def act(self, env: TwoTeamMPE) -> Actions:
         """Returns what the script of the other side says."""
         other = TEAMS[1 - TEAMS.index(env.team)]
         return SCRIPTS[env.engine.name][other](env.engine.scenario, env.opponents, env.side)
@@ -144,6 +143,9 @@ class TwoTeamMPE(TeamEnv):
         self.num_agents = self.num_mask_owners = len(self.side)
         self.obs_dim = int(self.engine.obs_sizes[self.side].max())
         self.num_actions = int(self.engine.action_counts[self.side].max())
+        self.opponent_sizes = tuple(
+            int(sizes[self.opponents].max()) for sizes in (self.engine.obs_sizes, self.engine.action_counts)
+        )  # numbers in an observation, actions
         self.state_dim = self.engine.state_dim
         self._last: TeamStep | None = None
 
@@ -161,7 +163,7 @@ class TwoTeamMPE(TeamEnv):
         self.check_actions(actions, self._last.avail_actions[:, self.side, : self.num_actions])
         everybody = np.empty((self.num_envs, self.engine.num_agents), np.int64)
         everybody[:, self.side] = actions
-        everybody[:, self.opponents] = self._opponents.act(self, self._of_the_opponents(self._last))
+        everybody[:, self.opponents] = self._opponents.act(self)
         self._last = self.engine.step(everybody)
         return self._of_the_side(self._last)
 
@@ -169,12 +171,18 @@ class TwoTeamMPE(TeamEnv):
         """Returns a picture of one copy, with both sides; see `BatchedMPE.render`."""
         return self.engine.render(copy)
 
+    def what_opponents_see(self) -> TeamStep:
+        """Returns the opponents' part of the last step, as if they were the team.
+
+        Raises:
+            ValueError: before the first reset.
+        """
+        if self._last is None:
+            raise ValueError("what_opponents_see() before reset()")
+        return self._of(self._last, self.opponents, *self.opponent_sizes)
+
     def _of_the_side(self, step: TeamStep) -> TeamStep:
         return self._of(step, self.side, self.obs_dim, self.num_actions)
-
-    def _of_the_opponents(self, step: TeamStep) -> TeamStep:
-        width = int(self.engine.obs_sizes[self.opponents].max())
-        return self._of(step, self.opponents, width, int(self.engine.action_counts[self.opponents].max()))
 
     def _of(self, step: TeamStep, agents: list[int], obs_dim: int, actions: int) -> TeamStep:
         """Returns what a side sees and earns."""
