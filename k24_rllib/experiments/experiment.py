@@ -124,18 +124,18 @@ def read_experiments(path: Path | str, overrides: Overrides | None = None) -> li
     path, overrides = Path(path), overrides or Overrides()
     content = read_yaml_file(path)
     specs = _check_top_level(path, content)
-    experiments = []
+    experiments: list[Experiment] = []
+    configs: list[QMixConfig] = []
     for name, spec in specs.items():
         where = f"{path}: " if len(specs) == 1 else f"{path}: {name}: "
         try:
             experiment = _build(name, spec, overrides)
             _check_without_rllib(experiment)
-            for point in experiment.points:
-                build_config(experiment.run, point)
+            configs += [build_config(experiment.run, point) for point in experiment.points]
         except ConfigError as error:
             raise ConfigError(f"{where}{error}") from error
         experiments.append(experiment)
-    _check_parts(path, experiments)
+    _check_parts(path, configs)
     for experiment in experiments:
         _check_score(path, experiment)
     return experiments
@@ -362,28 +362,26 @@ def _first_count(key: str, *values: object, default: int, low: int) -> int:
     return default
 
 
-def _check_parts(path: Path, experiments: Sequence[Experiment]) -> None:
-    """Makes a copy of every environment that the experiments name, and every network, each once, and tries it.
+def _check_parts(path: Path, configs: Sequence[QMixConfig]) -> None:
+    """Makes a copy of every environment that the configurations name, and every network, each once, and tries it.
 
     So a part of the user's own that makes something else, or gives what has no use here, is named before Ray starts.
     """
     environments: set[str] = set()
     networks: set[tuple[str, ...]] = set()
-    for experiment in experiments:
-        for point in experiment.points:
-            options = {str(key): value for key, value in (point.get("env_config") or {}).items()}
-            config = build_config(experiment.run, point)
-            environment = f"{point['env']} {options}"
-            network = (experiment.run, environment, repr(config.model_options()))
-            try:
-                if environment not in environments:
-                    _try_environment(point["env"], options)
-                if network not in networks:
-                    _try_network(config)
-            except ConfigError as error:
-                raise ConfigError(f"{path}: {error}") from error
-            environments.add(environment)
-            networks.add(network)
+    for config in configs:
+        options = {str(key): value for key, value in (config.env_config or {}).items()}
+        environment = f"{config.env} {options}"
+        network = (config.algo_name, environment, repr(config.model_options()))
+        try:
+            if environment not in environments:
+                _try_environment(config.env, options)
+            if network not in networks:
+                _try_network(config)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        environments.add(environment)
+        networks.add(network)
 
 
 def _check_score(path: Path, experiment: Experiment) -> None:
