@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from small_disk import mounted
 
 from k24_rllib import K24QMixConfig, QMix
 from k24_rllib.checks import ConfigError
@@ -166,13 +167,8 @@ def test_a_save_that_is_killed_leaves_nothing_by_half(tmp_path: Path, capsys: Ca
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 40 MiB, where this system lets the tests have one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=40m", "small", str(place)]
-    if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(tmp_path / "small", "40m") as place:
+        yield place
 
 
 def rllib(*words: str) -> subprocess.CompletedProcess[str]:
