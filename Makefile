@@ -2,6 +2,7 @@
 # make test    run all tests
 # make lint    ruff and mypy
 # make reliability   long runs with faults (docs/reliability.md)
+# make tasks   every method on every task (docs/tasks.md): hours
 # make venv    only build .venv
 
 PYTHON ?= $(shell for name in python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
@@ -9,7 +10,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: train test lint reliability venv clean
+.PHONY: train test lint reliability tasks venv clean
 
 train: $(READY)
 	$(RUN) rllib train -f tuned_examples/k24_spread.yaml
@@ -19,6 +20,9 @@ test: $(READY)
 
 reliability: $(READY)
 	$(RUN) python -m pytest -m campaign tests/reliability
+
+tasks: $(READY)
+	$(RUN) python -m benchmarks.campaign --out results/tasks --csv results/tasks.csv
 
 lint: $(READY)
 	$(RUN) ruff check .
