@@ -48,7 +48,7 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> Callable:
     """Shrinks a configuration: 2 agents, 5 steps, tiny networks, an update per training step."""
 
