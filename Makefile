@@ -1,5 +1,5 @@
 # make train   train K-2:4 QMIX on simple_spread
-# make test    run all tests
+# make test    run all tests, two files side by side (TEST_PROCESSES=1: one after the other)
 # make lint    ruff and mypy
 # make reliability   long runs with faults (docs/reliability.md)
 # make tasks   every method on every task (docs/tasks.md): hours
@@ -7,6 +7,7 @@
 
 PYTHON ?= $(shell for name in python3.11 python3; do $$name -c '' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
+TEST_PROCESSES ?= 2
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
@@ -15,8 +16,9 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 train: $(READY)
 	$(RUN) rllib train -f tuned_examples/k24_spread.yaml
 
+# A file's tests stay in one process, which keeps its Ray; files go out in their order, so that long ones are not last.
 test: $(READY)
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 reliability: $(READY)
 	$(RUN) python -m pytest -m campaign tests/reliability

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # few of these Rays need the workers it keeps ready
 
 TINY: dict[str, Any] = {
     "run": "K24QMix",
@@ -48,7 +50,7 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> Callable:
     """Shrinks a configuration: 2 agents, 5 steps, tiny networks, an update per training step."""
 

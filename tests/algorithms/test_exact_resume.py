@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from k24_rllib.qmix import resume
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def build(small: Callable[..., Any]) -> Callable[..., Any]:
     """Builds a small algorithm with greedy evaluations and, on request, workers."""
 
@@ -34,19 +34,23 @@ def build(small: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
-@pytest.mark.parametrize(("workers", "ahead"), ARRANGEMENTS)
-def test_a_restored_run_is_the_one_that_was_not_stopped(
-    build: Callable[..., Any], tmp_path: Path, workers: int, ahead: int
-) -> None:
-    whole = build(workers, ahead)
+@pytest.fixture(scope="module")
+def whole(build: Callable[..., Any], request: pytest.FixtureRequest) -> Iterator[Any]:
+    """An algorithm in one of `ARRANGEMENTS`, for all tests of that arrangement: starting workers takes long."""
+    algo = build(*request.param)
+    yield algo
+    algo.stop()
+
+
+@pytest.mark.parametrize("whole", ARRANGEMENTS, indirect=True, ids=str)
+def test_a_restored_run_is_the_one_that_was_not_stopped(whole: Any, tmp_path: Path) -> None:
     for _ in range(3):
         whole.train()
     whole.save_to_path(tmp_path)
     expected = [figures(whole) for _ in range(3)]
     whole.restore_from_path(tmp_path)  # a live one forgets the rounds that it has in flight
     assert [figures(whole) for _ in range(3)] == expected
-    whole.stop()
-    if (workers, ahead) in ((0, 0), (2, 1)):  # the others in tests/reliability: starting workers takes long
+    if (whole.config.num_env_runners, whole.config.rollouts_ahead) in ((0, 0), (2, 1)):  # others: tests/reliability
         restored = Algorithm.from_checkpoint(str(tmp_path))
         assert [figures(restored) for _ in range(3)] == expected
         restored.stop()
@@ -77,20 +81,18 @@ def test_planned_evaluations_change_nothing(build: Callable[..., Any]) -> None:
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_a_killed_worker_changes_nothing(build: Callable[..., Any], tmp_path: Path, ahead: int) -> None:
-    algo = build(2, ahead)
-    algo.save_to_path(tmp_path)
-    expected = [figures(algo) for _ in range(4)]
-    algo.restore_from_path(tmp_path)
+@pytest.mark.parametrize("whole", [(2, 0), (2, 1)], indirect=True, ids=str)
+def test_a_killed_worker_changes_nothing(whole: Any, tmp_path: Path) -> None:
+    whole.save_to_path(tmp_path)
+    expected = [figures(whole) for _ in range(4)]
+    whole.restore_from_path(tmp_path)
     for number, its in enumerate(expected):
         if number == 2:
-            _, victim = algo.env_runner_group.foreach_env_runner(lambda worker: os.getpid(), local_env_runner=False)
+            _, victim = whole.env_runner_group.foreach_env_runner(lambda worker: os.getpid(), local_env_runner=False)
             os.kill(victim, signal.SIGKILL)
-        assert figures(algo) == its
-    assert algo.env_runner_group.num_remote_worker_restarts() == 1
-    assert len(distinct_episodes(algo)) == len(algo.local_replay_buffer)
-    algo.stop()
+        assert figures(whole) == its
+    assert whole.env_runner_group.num_remote_worker_restarts() == 1
+    assert len(distinct_episodes(whole)) == len(whole.local_replay_buffer)
 
 
 def distinct_episodes(algo: Any) -> set[bytes]:

@@ -15,6 +15,7 @@ import pytest
 
 Spec = dict[str, Any]
 Write = Callable[..., Path]
+Call = Callable[..., subprocess.CompletedProcess[str]]
 
 RLLIB = [sys.executable, "-m", "k24_rllib.cli.main"]
 PATIENCE_S = 300
@@ -38,7 +39,7 @@ def steps_reported(text: str) -> list[int]:
     return [int(steps.replace(",", "")) for steps in re.findall(r"^steps ([\d,]+)", text, re.MULTILINE)]
 
 
-def test_train_then_evaluate_again(write: Write, tiny: Spec, tmp_path: Path) -> None:
+def test_train_then_evaluate_again(write: Write, tiny: Spec, tmp_path: Path, call: Call) -> None:
     output = run(["train", "-f", str(write(tiny)), "--storage-path", str(tmp_path)])
     checkpoint = Path(told(output, "checkpoint"))
     assert checkpoint.is_relative_to(tmp_path / "tiny")
@@ -49,9 +50,9 @@ def test_train_then_evaluate_again(write: Write, tiny: Spec, tmp_path: Path) -> 
     assert program == "rllib"
     again = run(words)
     assert told(again, "greedy return") == told(output, "greedy return")
-    other_episodes = run(["evaluate", str(tmp_path / "tiny"), "--seed", "7", "--episodes", "10"])
-    assert told(other_episodes, "checkpoint") == str(checkpoint)
-    assert "over 10 episodes" in told(other_episodes, "greedy return")
+    other_episodes = call("evaluate", tmp_path / "tiny", "--seed", "7", "--episodes", "10")
+    assert told(other_episodes.stdout, "checkpoint") == str(checkpoint)
+    assert "over 10 episodes" in told(other_episodes.stdout, "greedy return")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Tune's loop ends by SIGUSR1")

@@ -17,7 +17,7 @@ from blocks import ROOT, commands, named_files
 
 DOCUMENT = ROOT / "docs" / "extending.md"
 EXAMPLES = ["gain_layer", "weighted_mixer", "leaky_agent", "trades", "l1_qmix"]
-FEW_STEPS = "timesteps_total=2000"
+FEW_STEPS = 1000
 
 
 @pytest.fixture
@@ -45,11 +45,13 @@ def test_every_example_trains_through_the_command_line(saved: Path) -> None:
     assert [words[-1] for words in told] == [f"{name}.yaml" for name in EXAMPLES]
     modules = dict.fromkeys(words[i + 1] for words in told for i, word in enumerate(words) if word == "--import")
     experiments = {key: its for words in told for key, its in yaml.safe_load((saved / words[-1]).read_text()).items()}
+    for experiment in experiments.values():
+        experiment["config"]["min_sample_timesteps_per_iteration"] = FEW_STEPS
     (saved / "all.yaml").write_text(yaml.safe_dump(experiments, sort_keys=False))
     words = [word for name in modules for word in ("--import", name)]
     done = subprocess.run(
         [sys.executable, "-m", "k24_rllib.cli.main", "train", *words, "-f", "all.yaml"]
-        + ["--stop", FEW_STEPS, "--storage-path", str(saved / "results")],
+        + ["--stop", f"timesteps_total={FEW_STEPS}", "--storage-path", str(saved / "results")],
         cwd=saved,
         env=_with_package(),
         capture_output=True,

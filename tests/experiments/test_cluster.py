@@ -23,6 +23,7 @@ from k24_rllib.experiments.cluster import check_room, code_for_nodes
 Spec = dict[str, Any]
 Write = Callable[..., Path]
 
+PATIENCE_S = 300
 STEPS = 40_000
 """Enough that a node can go when the first results are there and the run still goes on for long."""
 
@@ -107,8 +108,10 @@ def test_workers_spread_over_nodes_and_a_run_outlives_one_of_them(
         )
         steps_before = steps_of(results)[-1]
         cluster.remove_node(victim, allow_graceful=False)
-        out, errors = run.communicate(timeout=120)
-    cluster.add_node(num_cpus=2)  # as it was, for the next test
+        try:
+            out, errors = run.communicate(timeout=PATIENCE_S)
+        finally:
+            cluster.add_node(num_cpus=2)  # as it was, for the next test
     assert run.returncode == 0, (out, errors)
     assert len({*before["K24QMix"], *before["QMixRolloutWorker"]}) == 3
     steps = steps_of(results)
