@@ -87,21 +87,20 @@ class SmaxEnv(TeamEnv):
 
     def _team_step(self, board: Board) -> TeamStep:
         """Returns what a board shows; views of JAX's arrays can't be written to, so they are copied, once."""
-        seen = board.seen
-        self._available = np.asarray(seen.avail_actions)
-        reward, terminated = np.array(seen.reward), np.array(seen.terminated)
+        obs, state, available, reward, terminated, won = (np.asarray(array) for array in board.seen)
+        self._available = available
         is_late = self._steps == self.episode_limit
         self._is_over = is_late or bool(terminated.all())
         return TeamStep(
-            obs=np.array(seen.obs),
-            state=np.array(seen.state),
-            avail_actions=self._available.copy(),
+            obs=obs.copy(),
+            state=state.copy(),
+            avail_actions=available.copy(),
             mask_ids=self._mask_ids.copy(),
             team_reward=reward * self._team_scale,
             agent_rewards=np.repeat(reward[:, None], self.num_agents, axis=1),
-            terminated=terminated,
+            terminated=terminated.copy(),
             truncated=~terminated if is_late else np.zeros_like(terminated),
-            won=np.array(seen.won),
+            won=won.copy(),
         )
 
 
