@@ -146,6 +146,24 @@ def test_a_copy_that_is_over_stays_as_it_was(episode: list[TeamStep]) -> None:
 
 
 @needs_smax
+def test_the_arrays_are_the_callers_own(episode: list[TeamStep]) -> None:
+    def spoil(step: TeamStep) -> np.ndarray:
+        actions = choose(step)
+        for field in fields(TeamStep):
+            given = getattr(step, field.name)
+            kept.setdefault(field.name, []).append(given.copy())
+            given[...] = 0
+        return actions
+
+    env, choose, kept = make(), at_random(), {}
+    step = env.reset(SEED)
+    for _ in episode[1:]:
+        step = env.step(spoil(step))
+    for name, array in arrays(episode[:-1]).items():
+        np.testing.assert_array_equal(np.stack(kept[name]), array)
+
+
+@needs_smax
 def test_the_dead_can_only_stop(episode: list[TeamStep]) -> None:
     seen = arrays(episode)
     dead = ~seen["obs"][..., -6:].any(-1)  # [T, E, N]
@@ -250,7 +268,7 @@ def test_random_play_is_where_scores_begin() -> None:
     env, choose, returns = make(), at_random(), []
     for seed in range(40):
         returns.append(arrays(play(env, choose, seed))["team_reward"].sum(0))
-    error = np.std(returns) / np.size(returns) ** 0.5
+    error = float(np.std(returns)) / np.size(returns) ** 0.5
     assert np.mean(returns) == pytest.approx(expected, abs=4 * error)
 
 
