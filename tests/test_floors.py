@@ -24,7 +24,7 @@ FLOORS = [
     "comparison",
     "cli",
 ]
-SHARED = ["lazy", "checks", "registry", "settings", "reporting", "command_line"]
+SHARED = ["cache_directory", "lazy", "checks", "registry", "settings", "reporting", "command_line"]
 """Modules beside the floors, of which each may use those before it."""
 GROUND = {"kernels": {"ray", "gymnasium", "numpy"}, "sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,9 +65,6 @@ class SMACv2TeamEnv(TeamEnv):
         **options: Arguments of the package's `StarCraft2Env`, as `difficulty`; `capability_config` replaces all that
             `units`, `enemies` and the race say of how teams are drawn.
 
-    Attributes:
-        won: Copies whose last step won the battle, `[E]`.
-
     Raises:
         ConfigError: naming the package or program that is missing and where it is to be had, or an unknown option.
     """
@@ -93,17 +91,17 @@ class SMACv2TeamEnv(TeamEnv):
         self.obs_dim, self.state_dim = int(sizes["obs_shape"]), int(sizes["state_shape"])
         self.num_actions, self.episode_limit = int(sizes["n_actions"]), int(sizes["episode_limit"])
         self.agent_names = tuple(f"agent_{index}" for index in range(self.num_agents))
-        self.won = np.zeros(self.num_envs, np.bool_)
+        self._won = np.zeros(self.num_envs, np.bool_)
         self._last: TeamStep | None = None
         self._steps = 0
 
     def reset(self, seed: int | None = None) -> TeamStep:
         """Starts a new episode in every copy; the seed makes no difference, see the class."""
+        self._won[:] = False
         step = self._empty()
         for row, game in enumerate(self._games):
             game.reset()
             self._write(step, row)
-        self.won[:] = False
         self._steps, self._last = 0, step
         return step
 
@@ -123,8 +121,8 @@ class SMACv2TeamEnv(TeamEnv):
                 self._repeat(step, row, last)
             else:
                 self._step_copy(step, row, actions[row].tolist())
-        self._last = step
-        return step
+        self._last = replace(step, won=self._won.copy())
+        return self._last
 
     def close(self) -> None:
         """Ends every copy's program."""
@@ -140,7 +138,7 @@ class SMACv2TeamEnv(TeamEnv):
         late = bool(info.get("episode_limit")) or (self._steps >= self.episode_limit and not over)
         step.truncated[row] = late or lost_connection
         step.terminated[row] = bool(over) and not step.truncated[row]
-        self.won[row] = bool(info.get("battle_won", False))
+        self._won[row] = bool(info.get("battle_won", False))
 
     def _write(self, step: TeamStep, row: int) -> None:
         """Writes what a copy shows now; an agent is asked for by number, since not every version has all at once."""
@@ -151,7 +149,7 @@ class SMACv2TeamEnv(TeamEnv):
 
     def _empty(self) -> TeamStep:
         copies, agents = self.num_envs, self.num_agents
-        return TeamStep(  # the one place where a step's `won` is made: self.won.copy() once the copies have stepped
+        return TeamStep(
             obs=np.empty((copies, agents, self.obs_dim), np.float32),
             state=np.empty((copies, self.state_dim), np.float32),
             avail_actions=np.empty((copies, agents, self.num_actions), np.bool_),
@@ -160,6 +158,7 @@ class SMACv2TeamEnv(TeamEnv):
             agent_rewards=np.zeros((copies, agents), np.float32),
             terminated=np.zeros(copies, np.bool_),
             truncated=np.zeros(copies, np.bool_),
+            won=self._won.copy(),
         )
 
     @staticmethod

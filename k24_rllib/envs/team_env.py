@@ -30,6 +30,7 @@ class TeamStep:
     agent_rewards: NDArray[np.float32]  # [E, N]
     terminated: NDArray[np.bool_]  # [E], ended for good: there is no return to come
     truncated: NDArray[np.bool_]  # [E], cut off by a time limit: learning bootstraps
+    won: NDArray[np.bool_] | None = None  # [E], episodes won so far; None where winning is unknown
 
     @property
     def form(self) -> tuple[Any, ...]:
@@ -49,6 +50,7 @@ class TeamStep:
             self.terminated.dtype,
             self.truncated.shape,
             self.truncated.dtype,
+            None if self.won is None else (self.won.shape, self.won.dtype),
         )
 
     @property
@@ -120,6 +122,10 @@ class TeamEnv(ABC):
         expected = (self.num_envs, self.num_agents)
         if actions.shape != expected or not np.issubdtype(actions.dtype, np.integer):
             raise ValueError(f"actions: got {actions.dtype} {list(actions.shape)}, expected integers {list(expected)}")
+        if actions.min() >= 0 and actions.max() < self.num_actions:  # as almost always: the rest takes longer
+            rows = np.arange(0, available.size, self.num_actions).reshape(expected)
+            if available.reshape(-1)[rows + actions].all():
+                return
         inside = (actions >= 0) & (actions < self.num_actions)
         safe = np.where(inside, actions, 0)[..., None]
         possible = inside & np.take_along_axis(available, safe, -1)[..., 0]
@@ -158,7 +164,9 @@ class TeamEnv(ABC):
             "terminated": (copies,),
             "truncated": (copies,),
         }
-        types = {"avail_actions": np.bool_, "terminated": np.bool_, "truncated": np.bool_}
+        if step.won is not None:
+            shapes["won"] = (copies,)
+        types = dict.fromkeys(("avail_actions", "terminated", "truncated", "won"), np.bool_)
         for name, shape in shapes.items():
             array, wanted = getattr(step, name), np.dtype(types.get(name, np.float32))
             if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != wanted:

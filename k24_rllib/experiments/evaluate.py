@@ -25,14 +25,19 @@ class Evaluation:
     """Half the width of the mean's 95% confidence interval."""
     reference: tuple[float, float] | None
     """Returns of a random and of a scripted policy, the 0 and 1 of the score, where the environment knows them."""
+    win_rate: float | None = None
+    """Share of the episodes that were won, where the environment knows of winning."""
 
     @classmethod
-    def of(cls, returns: Sequence[float], reference: tuple[float, float] | None) -> Evaluation:
+    def of(
+        cls, returns: Sequence[float], reference: tuple[float, float] | None, won: Sequence[bool] | None = None
+    ) -> Evaluation:
         """Sums up one return per episode."""
         count = len(returns)
         mean = math.fsum(returns) / count
         variance = math.fsum((value - mean) ** 2 for value in returns) / max(count - 1, 1)
-        return cls(count, mean, 1.96 * math.sqrt(variance / count), reference)
+        win_rate = None if won is None else sum(won) / count
+        return cls(count, mean, 1.96 * math.sqrt(variance / count), reference, win_rate)
 
     def lines(self) -> list[str]:
         """Returns what to tell the user."""
@@ -46,6 +51,8 @@ class Evaluation:
                 f"score          {score(self.mean, self.reference):.3f} ± "
                 f"{self.margin / abs(scripted - random):.3f}  (0 = random {random:g}, 1 = scripted {scripted:g})"
             )
+        if self.win_rate is not None:
+            told.append(f"win rate       {self.win_rate:.3f}  (share of the episodes that were won)")
         return told
 
 
@@ -73,4 +80,5 @@ def evaluate_checkpoint(checkpoint: Path, episodes: int = DEFAULT_EPISODES, seed
         reference = score_reference(algorithm.config.env, algorithm.config.env_config)
     finally:
         algorithm.stop()
-    return Evaluation.of(played["episode_returns"].tolist(), reference)
+    won = played["won"].tolist() if "won" in played else None
+    return Evaluation.of(played["episode_returns"].tolist(), reference, won)

@@ -15,9 +15,11 @@ from k24_rllib.experiments.evaluate import score, score_reference
 from k24_rllib.experiments.stopping import (
     ENV_STEPS,
     GREEDY_RETURN,
+    GREEDY_WIN_RATE,
     ITERATIONS,
     SECONDS,
     TRAINING_RETURN,
+    TRAINING_WIN_RATE,
     result_value,
 )
 from k24_rllib.reporting import duration
@@ -42,7 +44,8 @@ class _Pace:
 class Progress(Callback):
     """Prints one line per result, at most one every `every_s` seconds and trial beside those that matter.
 
-    A line reads `steps 120,000/500,000 (24%) | return -54.3 | greedy -50.1 (score 0.56) | 950 steps/s | eta 5:20`;
+    A line reads `steps 120,000/500,000 (24%) | return -54.3 | greedy -50.1 (score 0.56) | 950 steps/s | eta 5:20`,
+    with the share of episodes won behind returns where the environment knows of winning;
     with several trials it begins with the trial's number and what sets it apart, or with what `label` says.
     """
 
@@ -128,10 +131,11 @@ class Progress(Callback):
         parts = []
         training, greedy = result_value(result, TRAINING_RETURN), result_value(result, GREEDY_RETURN)
         if training is not None and not math.isnan(training):
-            parts.append(f"return {training:.1f}")
+            parts.append(f"return {training:.1f}" + _won(result, TRAINING_WIN_RATE))
         if greedy is not None and not math.isnan(greedy):
             reference = self._reference(trial)
-            parts.append(f"greedy {greedy:.1f}" + (f" (score {score(greedy, reference):.2f})" if reference else ""))
+            scored = f" (score {score(greedy, reference):.2f})" if reference else ""
+            parts.append(f"greedy {greedy:.1f}{scored}" + _won(result, GREEDY_WIN_RATE))
         return parts
 
     def _speed(self, pace: _Pace, result: Mapping[str, Any], steps: float, now: float) -> list[str]:
@@ -148,6 +152,12 @@ class Progress(Callback):
         if trial.trial_id not in self._references:
             self._references[trial.trial_id] = score_reference(trial.config["env"], trial.config.get("env_config"))
         return self._references[trial.trial_id]
+
+
+def _won(result: Mapping[str, Any], key: str) -> str:
+    """Returns the share of the episodes that were won, where the environment knows of winning."""
+    rate = result_value(result, key)
+    return "" if rate is None else f" ({rate:.0%} won)"
 
 
 def tag(trial: Trial, trials: Sequence[Trial]) -> str:

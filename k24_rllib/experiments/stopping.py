@@ -14,6 +14,8 @@ ITERATIONS = "training_iteration"
 SECONDS = "time_total_s"
 TRAINING_RETURN = "env_runners/episode_return_mean"
 GREEDY_RETURN = "evaluation/env_runners/episode_return_mean"
+TRAINING_WIN_RATE = "env_runners/win_rate"
+GREEDY_WIN_RATE = "evaluation/env_runners/win_rate"
 
 _COUNTS = {
     ENV_STEPS: ENV_STEPS,
@@ -42,6 +44,7 @@ def _return_keys() -> dict[str, str]:
             actual = f"{runners}/episode_return_{statistic}"
             keys[actual] = keys[f"{runners}/episode_reward_{statistic}"] = actual
         keys[f"{runners}/episode_len_mean"] = f"{runners}/episode_len_mean"
+        keys[f"{runners}/win_rate"] = f"{runners}/win_rate"
     for statistic in _STATISTICS:
         keys[f"episode_return_{statistic}"] = f"env_runners/episode_return_{statistic}"
         keys[f"episode_reward_{statistic}"] = f"env_runners/episode_return_{statistic}"

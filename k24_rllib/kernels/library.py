@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from k24_rllib.cache_directory import cache_directory, processor
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared")
@@ -77,8 +78,8 @@ def _compiled(compiler: str) -> Path:
     """Returns the shared library, compiled unless that was done before for these sources, compiler and processor."""
     version = subprocess.run([compiler, "--version"], capture_output=True, timeout=TIMEOUT_S, check=True).stdout
     sources = [path.read_bytes() for path in SOURCES]
-    key = hashlib.sha256(b"\0".join([*sources, version, _processor(), " ".join(FLAGS).encode()])).hexdigest()[:16]
-    directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "k24_rllib"
+    key = hashlib.sha256(b"\0".join([*sources, version, processor(), " ".join(FLAGS).encode()])).hexdigest()[:16]
+    directory = cache_directory()
     compiled = directory / f"kernels-{key}.so"
     if compiled.exists():
         return compiled
@@ -90,13 +91,3 @@ def _compiled(compiler: str) -> Path:
         subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
         os.replace(fresh, compiled)
     return compiled
-
-
-def _processor() -> bytes:
-    """Returns what tells one kind of processor from another: what is compiled for one may not run on the other."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}".encode()
-    told = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
-    return "\n".join(told[:2]).encode()

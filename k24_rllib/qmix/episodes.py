@@ -31,6 +31,7 @@ class EpisodeBatch:
     terminated: NDArray[np.bool_]  # [E, T], true only at a step that ended the episode for good (not a time limit)
     lengths: NDArray[np.int64]  # [E], steps taken
     mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent
+    won: NDArray[np.int8]  # [E], 1 where the episode was won, 0 where it wasn't, -1 where the environment doesn't say
 
     @classmethod
     def empty(cls, episodes: int, steps: int, agents: int, obs_dim: int, state_dim: int, actions: int) -> EpisodeBatch:
@@ -45,6 +46,7 @@ class EpisodeBatch:
             terminated=np.zeros((episodes, steps), np.bool_),
             lengths=np.zeros(episodes, np.int64),
             mask_ids=np.zeros((episodes, agents), np.int64),
+            won=np.full(episodes, -1, np.int8),
         )
 
     @classmethod
@@ -52,11 +54,14 @@ class EpisodeBatch:
         """Returns the episodes of `arrays()`, as a saved replay buffer holds them.
 
         Older buffers lack `mask_ids`; agents are then their own owners, as they were unless an environment said
-        otherwise.
+        otherwise. They lack `won` too, which nobody asks of them.
         """
         episodes, _, agents = arrays["actions"].shape
-        own: NDArray[np.int64] = np.tile(np.arange(agents), (episodes, 1))
-        return cls(**{"mask_ids": own, **arrays})
+        absent: dict[str, NDArray[Any]] = {
+            "mask_ids": np.tile(np.arange(agents), (episodes, 1)),
+            "won": np.full(episodes, -1, np.int8),
+        }
+        return cls(**{**absent, **arrays})
 
     def __len__(self) -> int:
         """Returns the number of episodes."""
@@ -79,6 +84,10 @@ class EpisodeBatch:
         """Returns `[E, T]`, which steps were taken (the rest is padding)."""
         steps: NDArray[np.bool_] = np.arange(self.actions.shape[1]) < self.lengths[:, None]
         return steps
+
+    def wins(self) -> NDArray[np.bool_] | None:
+        """Returns `[E]`, which episodes were won, or None where the environment doesn't say."""
+        return None if (self.won < 0).any() else self.won.astype(np.bool_)
 
     def arrays(self) -> dict[str, NDArray]:
         """Returns the arrays by name."""

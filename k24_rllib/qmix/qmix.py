@@ -56,7 +56,13 @@ from k24_rllib.qmix.resume import (
     plain_metrics,
     unpacked_buffer,
 )
-from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
+from k24_rllib.qmix.rollout import (
+    MAX_EVALUATION_COPIES,
+    TeamBaseEnv,
+    collect_episodes,
+    put_win_rate,
+    register_rllib_env,
+)
 from k24_rllib.qmix.rounds import LONGEST_RESTART_S, Rounds
 from k24_rllib.qmix.sharing import share_again
 from k24_rllib.qmix.streams import (
@@ -198,6 +204,12 @@ class QMix(Algorithm):
         if results:
             results = {DEFAULT_POLICY_ID: self.learner_metrics(results[DEFAULT_POLICY_ID])}
         return results, context
+
+    def _compile_iteration_results_old_api_stack(self, **kwargs: Any) -> dict[str, Any]:
+        """Adds the win rate to RLlib's results, where the environment knows of winning."""
+        results: dict[str, Any] = super()._compile_iteration_results_old_api_stack(**kwargs)
+        put_win_rate(results[ENV_RUNNER_RESULTS])
+        return results
 
     def _global_vars(self) -> dict[str, Any]:
         return {"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]}
@@ -373,6 +385,7 @@ class QMix(Algorithm):
             self._make_evaluation_workers()
         results: dict[str, Any] = super().evaluate(*args, **kwargs)
         played = results.get(ENV_RUNNER_RESULTS, {})
+        put_win_rate(played)
         if self.eval_env_runner_group is not None and np.isnan(played.get("episode_return_mean", 0.0)):
             said = self.eval_env_runner_group.foreach_env_runner(lambda worker: worker.complaint)
             for complaint in filter(None, said):
@@ -411,7 +424,8 @@ class QMix(Algorithm):
                 which training does not use.
 
         Returns:
-            `episode_returns [num_episodes]`, raw team returns, and `episode_lengths [num_episodes]`.
+            `episode_returns [num_episodes]`, raw team returns, `episode_lengths [num_episodes]` and, where the
+            environment says which episodes were won, `won [num_episodes]`.
 
         Raises:
             ConfigError: if there can be no score: weights or values that are no finite numbers, or the environment's.
@@ -432,7 +446,9 @@ class QMix(Algorithm):
             env.close()
         returns: NDArray[np.float64] = np.concatenate([b.team_reward.sum(1, dtype=np.float64) for b in played])
         lengths = np.concatenate([b.lengths for b in played])
-        return {"episode_returns": returns[:num_episodes], "episode_lengths": lengths[:num_episodes]}
+        wins = [won for b in played if (won := b.wins()) is not None]
+        told = {"won": np.concatenate(wins)[:num_episodes]} if wins else {}
+        return {"episode_returns": returns[:num_episodes], "episode_lengths": lengths[:num_episodes], **told}
 
     # --- checkpoints
 

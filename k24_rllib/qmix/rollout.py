@@ -34,6 +34,8 @@ from k24_rllib.qmix.watch import RoundWatch
 
 MAX_EVALUATION_COPIES = 128
 """Most environment copies that an evaluation steps at once; more would only take memory."""
+WON = "won"
+"""The name of winning in RLlib's record of an episode."""
 
 
 class TeamBaseEnv(BaseEnv):
@@ -143,6 +145,8 @@ def collect_episodes(
             if step.done.all():
                 break
             running = _running(~step.done)
+    if step.won is not None:
+        episodes.won[:] = step.won
     if not explore:
         check_episodes(episodes, name or type(env).__name__, env.agent_names)
         check_values(q[:, :, running])  # the last ones: what agents remember brings all others there
@@ -338,9 +342,20 @@ class QMixRolloutWorker(RolloutWorker):
 
 
 def episode_metrics(episodes: EpisodeBatch) -> list[RolloutMetrics]:
-    """Returns RLlib's record of each episode: its steps and its raw team return (not standardised)."""
-    returns = episodes.team_reward.sum(axis=1, dtype=np.float64)
+    """Returns RLlib's record of each episode: its steps, its raw team return (not standardised), whether it was won."""
+    returns, wins = episodes.team_reward.sum(axis=1, dtype=np.float64), episodes.wins()
+    told = [{}] * len(episodes) if wins is None else [{WON: float(won)} for won in wins]
     return [
-        RolloutMetrics(episode_length=int(length), episode_reward=float(team_return))
-        for length, team_return in zip(episodes.lengths, returns, strict=True)
+        RolloutMetrics(episode_length=int(length), episode_reward=float(team_return), custom_metrics=custom)
+        for length, team_return, custom in zip(episodes.lengths, returns, told, strict=True)
     ]
+
+
+def put_win_rate(results: dict[str, Any]) -> None:
+    """Puts `win_rate` into what RLlib makes of some episodes' records, where these know of winning."""
+    custom = results.get("custom_metrics", {})
+    won = custom.get(WON, custom.get(f"{WON}_mean"))  # RLlib may have been told to keep all episodes' own
+    if won is not None:
+        results["win_rate"] = float(np.mean(won))
+        for name in (f"{WON}_mean", f"{WON}_min", f"{WON}_max"):
+            custom.pop(name, None)

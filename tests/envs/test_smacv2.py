@@ -45,11 +45,13 @@ def test_a_battle_that_is_won_ends() -> None:
     assert len(steps) == 3
     assert steps[-1].terminated.all()
     assert not steps[-1].truncated.any()
-    assert env.won.all()  # type: ignore[attr-defined]
+    assert steps[-1].won.all()
+    assert not any(step.won.any() for step in steps[:-1])
     assert sum(step.team_reward for step in steps).tolist() == [14.0, 14.0]
     np.testing.assert_allclose(steps[-1].agent_rewards.sum(1), steps[-1].team_reward, rtol=1e-6)
-    assert not env.reset().done.any()
-    assert not env.won.any()  # type: ignore[attr-defined]
+    again = env.reset()
+    assert not again.done.any()
+    assert not again.won.any()
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -58,7 +60,7 @@ def test_a_battle_that_is_lost_ends_and_is_not_won() -> None:
     steps = play(env, wait)
     assert len(steps) == 7
     assert steps[-1].terminated.all()
-    assert not env.won.any()  # type: ignore[attr-defined]
+    assert not steps[-1].won.any()
 
 
 @pytest.mark.usefixtures("stand_in")
