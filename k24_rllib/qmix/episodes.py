@@ -31,6 +31,7 @@ class EpisodeBatch:
     terminated: NDArray[np.bool_]  # [E, T], true only at a step that ended the episode for good (not a time limit)
     lengths: NDArray[np.int64]  # [E], steps taken
     mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent
+    opponents_share: Any = None  # float, of the rollout's time, where there are opponents; not kept for replay
 
     @classmethod
     def empty(cls, episodes: int, steps: int, agents: int, obs_dim: int, state_dim: int, actions: int) -> EpisodeBatch:
@@ -82,7 +83,7 @@ class EpisodeBatch:
 
     def arrays(self) -> dict[str, NDArray]:
         """Returns the arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "opponents_share"}
 
     def take(self, rows: NDArray[np.int64]) -> EpisodeBatch:
         """Returns a copy of the episodes at `rows`."""

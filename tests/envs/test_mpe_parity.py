@@ -159,8 +159,9 @@ def test_bodies_at_the_very_same_point_stay_finite() -> None:
 def test_push_of_any_size_follows_the_functions_of_mpe2() -> None:
     """mpe2 makes a world of one pusher and one agent; what it says of a world with more of them is the same here."""
     pushers, agents = 5, 2
-    env, reference = BatchedMPE("mpe_simple_push", 4, num_good=agents, num_adversaries=pushers), parallel_env(
-        "mpe_simple_push"
+    env, reference = (
+        BatchedMPE("mpe_simple_push", 4, num_good=agents, num_adversaries=pushers),
+        parallel_env("mpe_simple_push"),
     )
     scenario, world = reference.unwrapped.scenario, reference.unwrapped.world
     pusher, agent = world.agents

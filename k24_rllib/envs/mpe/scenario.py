@@ -66,7 +66,7 @@ class Scenario(ABC):
         """Returns each agent's reward, `[N, E]`."""
 
     def body_colours(self, copy: int) -> NDArray[np.int64] | None:
-        """Returns a number for each body's colour in one copy, `[M]`, where the engine draws it; None where mpe2 does."""
+        """Returns a number for each body's colour in a copy, `[M]`, where the engine draws it; None where mpe2 does."""
         return None
 
     def terminal(self) -> NDArray[np.bool_] | None:
