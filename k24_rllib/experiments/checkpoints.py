@@ -162,11 +162,15 @@ def load_for_evaluation(checkpoint: Path) -> QMix:
 
 def _acting_config(checkpoint: Path) -> QMixConfig:
     """Returns a checkpoint's configuration, without workers."""
+    from k24_rllib.qmix.self_play import leave_alone, plays_itself  # with Ray
+
     state = read_state(checkpoint)["config"]
     config: QMixConfig = _of_this_version(checkpoint, lambda: state["class"].from_state(state))
     config.num_env_runners = 0
     config.num_envs_per_env_runner = 1
     config.evaluation_interval = None
+    if plays_itself(config):
+        leave_alone(config)
     return config
 
 

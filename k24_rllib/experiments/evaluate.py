@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from k24_rllib.experiments.checkpoints import load_for_evaluation
+from k24_rllib.qmix.league import ELO_FILE, ratings_told
 
 DEFAULT_EPISODES = 100
 DEFAULT_SEED = 0
@@ -25,6 +26,8 @@ class Evaluation:
     """Half the width of the mean's 95% confidence interval."""
     reference: tuple[float, float] | None
     """Returns of a random and of a scripted policy, the 0 and 1 of the score, where the environment knows them."""
+    ratings: str | None = None
+    """The table of Elo ratings as CSV, of a run in which both sides learned (`opponents: self`)."""
 
     @classmethod
     def of(cls, returns: Sequence[float], reference: tuple[float, float] | None) -> Evaluation:
@@ -46,6 +49,8 @@ class Evaluation:
                 f"score          {score(self.mean, self.reference):.3f} ± "
                 f"{self.margin / abs(scripted - random):.3f}  (0 = random {random:g}, 1 = scripted {scripted:g})"
             )
+        if self.ratings is not None:
+            told += ratings_told(self.ratings)
         return told
 
 
@@ -73,4 +78,6 @@ def evaluate_checkpoint(checkpoint: Path, episodes: int = DEFAULT_EPISODES, seed
         reference = score_reference(algorithm.config.env, algorithm.config.env_config)
     finally:
         algorithm.stop()
-    return Evaluation.of(played["episode_returns"].tolist(), reference)
+    evaluation = Evaluation.of(played["episode_returns"].tolist(), reference)
+    ratings = checkpoint / ELO_FILE
+    return replace(evaluation, ratings=ratings.read_text()) if ratings.is_file() else evaluation

@@ -22,6 +22,8 @@ ELO_SCALE = 400.0
 HARDNESS = 2.0
 """Pool members are drawn in proportion to the share of games that they win, to this power (PFSP, Vinyals et al. 2019:
 f_hard): what no longer wins is hardly played."""
+ELO_FILE = "elo.csv"
+"""The table of ratings in a checkpoint."""
 RECENT = 0.1
 """Weight of the newest round in a moving mean."""
 
@@ -134,6 +136,14 @@ class Pool:
 def plain(players: Iterable[Player]) -> list[dict[str, Any]]:
     """Returns players as plain values and arrays of their own."""
     return [asdict(player) for player in players]
+
+
+def ratings_told(table: str, most: int = 12) -> list[str]:
+    """Returns the strongest rows of `elo_table`, for reading; those who have left the pool are left out."""
+    rows = [row for row in csv.DictReader(io.StringIO(table)) if row["in_pool"] != "no"]
+    lines = [f"{'player':<24}{'elo':>8}{'rounds':>8}{'beaten':>8}"]
+    lines += [f"{row['player']:<24}{row['elo']:>8}{row['rounds']:>8}{row['beaten']:>8}" for row in rows[:most]]
+    return lines
 
 
 COLUMNS = ("player", "side", "env_steps", "elo", "rounds", "beaten", "in_pool")

@@ -58,7 +58,7 @@ from k24_rllib.qmix.resume import (
 )
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 from k24_rllib.qmix.rounds import LONGEST_RESTART_S, Rounds
-from k24_rllib.qmix.self_play import OTHER_SIDE, SelfPlay, plays_itself
+from k24_rllib.qmix.self_play import OTHER_SIDE, SelfPlay, leave_alone, plays_itself
 from k24_rllib.qmix.sharing import share_again
 from k24_rllib.qmix.streams import (
     Streams,
@@ -517,6 +517,8 @@ class QMix(Algorithm):
         config = config_of(weights)
         config.env_runners(num_env_runners=0, num_envs_per_env_runner=1)
         config.evaluation(evaluation_interval=None)
+        if plays_itself(config):
+            leave_alone(config)
         algorithm: QMix = config.build_algo()
         algorithm.load_weights(path)
         return algorithm

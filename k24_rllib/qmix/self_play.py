@@ -25,7 +25,7 @@ from ray.rllib.policy.sample_batch import DEFAULT_POLICY_ID
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED
 
 from k24_rllib.envs.mpe.two_team import SELF, TEAMS, TwoTeamMPE
-from k24_rllib.qmix.league import Player, Pool, elo_table, games_won, moved
+from k24_rllib.qmix.league import ELO_FILE, Player, Pool, elo_table, games_won, moved
 from k24_rllib.qmix.opponents import NetworkTeam
 from k24_rllib.qmix.settings import SELF_PLAY_KEYS
 from k24_rllib.qmix.streams import undisturbed
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 OTHER_SIDE = "other_side"
 """What the second policy is called, beside `default_policy`."""
-ELO_FILE = "elo.csv"
-"""The table of ratings in a checkpoint."""
 
 
 class Side:
@@ -123,6 +121,7 @@ class SelfPlay:
         config = other_sides_config(algorithm.config)
         with undisturbed(algorithm.policy.device):
             other = type(algorithm)(config, storage=algorithm._storage)
+        other._trial = algorithm._trial  # what it says, and its streams, are the trial's
         other.env_runner.watch.last_resort = algorithm.env_runner.watch.last_resort
         team = config.env_config["team"]
         self._config = algorithm.config
@@ -223,6 +222,13 @@ def plays_itself(config: QMixConfig) -> bool:
     return bool((config.env_config or {}).get("opponents") == SELF)
 
 
+def leave_alone(config: QMixConfig) -> None:
+    """Has a configuration play against the script instead of itself: as in evaluations, and no other side is made."""
+    config.env_config = {**config.env_config, "opponents": "scripted"}
+    for key in SELF_PLAY_KEYS:  # which have nothing to say then
+        setattr(config, key, config.settings()[key].default)
+
+
 def weights_file(side: str) -> str:
     """Returns the name of the file with the second side's weights in a checkpoint; the first's is that of any."""
     return f"weights_{side}.safetensors"
@@ -232,10 +238,8 @@ def other_sides_config(config: QMixConfig) -> QMixConfig:
     """Returns the configuration of the side that learns beside the first: its settings, its sizes, another seed."""
     team = config.env_config.get("team", "good")
     other: QMixConfig = config.copy(copy_frozen=False)
-    # whoever plays against it is seated by SelfPlay, so no one else is made
-    other.env_config = {**config.env_config, "team": _other(team), "opponents": "still"}
-    for key in SELF_PLAY_KEYS:  # which have nothing to say without opponents: self
-        setattr(other, key, config.settings()[key].default)
+    other.env_config = {**config.env_config, "team": _other(team)}
+    leave_alone(other)  # SelfPlay seats whom it plays
     if config.seed is not None:
         other.seed = int(np.random.SeedSequence(config.seed, spawn_key=(1,)).generate_state(1)[0])
     other.evaluation_interval = None

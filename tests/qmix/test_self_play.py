@@ -16,7 +16,9 @@ from sameness import digest, figures
 from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import make_team_env
-from k24_rllib.qmix.self_play import ELO_FILE, OTHER_SIDE
+from k24_rllib.experiments import evaluate_checkpoint
+from k24_rllib.qmix.league import ELO_FILE
+from k24_rllib.qmix.self_play import OTHER_SIDE
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -71,7 +73,7 @@ def test_frozen_opponents_stay_as_they_are(
     donor.save_to_path(tmp_path)
     donor.stop()
     config = small(
-        QMixConfig(), env=TAG, team="adversaries", opponents=f"{tmp_path}/weights_good.safetensors", num_good=2
+        QMixConfig(), env=TAG, team="adversaries", opponents=str(tmp_path / "weights_good.safetensors"), num_good=2
     )
     algo = config.build_algo()
     algo.train()
@@ -161,6 +163,10 @@ def test_results_tell_of_both_sides(build: Callable[..., Any], tmp_path: Path) -
     ratings = [float(row["elo"]) for row in rows]
     assert ratings == sorted(ratings, reverse=True)
     algo.stop()
+    for place, is_told in ((tmp_path, True), (tmp_path / "weights_good.safetensors", False)):
+        evaluation = evaluate_checkpoint(place, 3)
+        assert np.isfinite(evaluation.mean)
+        assert any("elo" in line for line in evaluation.lines()) == is_told
 
 
 def side_of(algo: Any, name: str) -> Any:
@@ -178,6 +184,34 @@ def test_evaluations_are_against_the_script(build: Callable[..., Any]) -> None:
         step, other = (env.step(np.ones((5, 3), int)) for env in (mine, scripted))
     np.testing.assert_array_equal(step.state, other.state)
     assert len(algo.evaluate_greedy(5, seed=0)["episode_returns"]) == 5
+    algo.stop()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_opponents_share_of_a_rollout_is_told_where_there_are_any(small: Callable[..., Any], workers: int) -> None:
+    for env, options, is_told in ((TAG, {"opponents": "scripted"}, True), ("mpe_simple_spread", {}, False)):
+        config = small(QMixConfig(), env=env, **options).env_runners(num_env_runners=workers)
+        algo = config.build_algo()
+        timers = algo.train()["timers"]
+        assert ("opponents_share" in timers) == is_told
+        assert 0.0 < timers.get("opponents_share", 0.5) < 1.0
+        algo.stop()
+
+
+def test_self_play_begins_from_a_checkpoint_of_other_opponents(
+    build: Callable[..., Any], small: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A team that learned against a script goes on against a side that begins to learn."""
+    donor = small(QMixConfig(), env=TAG, team="adversaries", opponents="scripted", num_good=2).build_algo()
+    donor.train()
+    donor.save_to_path(tmp_path)
+    algo = build()
+    algo.restore_from_path(tmp_path)
+    assert same(states(donor.policy.model), algo.policy.model.state_dict())
+    result = algo.train()
+    assert result["timesteps_total"] == 80
+    assert algo._self_play.sides[0].pool.members[0].steps == 40
+    donor.stop()
     algo.stop()
 
 
