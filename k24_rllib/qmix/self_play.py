@@ -243,7 +243,7 @@ def other_sides_config(config: QMixConfig) -> QMixConfig:
     if config.seed is not None:
         other.seed = int(np.random.SeedSequence(config.seed, spawn_key=(1,)).generate_state(1)[0])
     other.evaluation_interval = None
-    other.metrics_export = False
+    other.metrics_export = other.log_sys_usage = False
     return other
 
 

@@ -17,7 +17,7 @@ from k24_rllib import K24QMixConfig, KaleidoscopeQMixConfig, QMixConfig
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import make_team_env
 from k24_rllib.experiments import evaluate_checkpoint
-from k24_rllib.qmix.league import ELO_FILE
+from k24_rllib.qmix.league import ELO_FILE, expected_score
 from k24_rllib.qmix.self_play import OTHER_SIDE
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -167,6 +167,26 @@ def test_results_tell_of_both_sides(build: Callable[..., Any], tmp_path: Path) -
         evaluation = evaluate_checkpoint(place, 3)
         assert np.isfinite(evaluation.mean)
         assert any("elo" in line for line in evaluation.lines()) == is_told
+
+
+def test_a_game_counts_the_same_from_either_side(build: Callable[..., Any]) -> None:
+    algo = build()
+    algo.train()
+    self_play, margins = algo._self_play, np.array([-5.0, 1.0, 2.0, 30.0])
+    scores = []
+    for place, sign in ((0, 1.0), (1, -1.0)):
+        self_play.par = 1.5
+        side, other = self_play.sides[place], self_play.sides[1 - place]
+        before = side.player.elo - other.player.elo
+        scores.append(self_play._rate(side, other.player, sign * margins))
+        assert self_play.par > 1.5  # the mean margin is 7 from the first side's view, whoever played
+        assert np.sign(side.player.elo - other.player.elo - before) == np.sign(scores[-1] - expected_score(before, 0.0))
+    assert scores == [0.5, 0.5]
+    self_play.par = 0.0
+    assert self_play._rate(self_play.sides[0], self_play.sides[1].player, margins) == 0.75
+    self_play.par = 0.0
+    assert self_play._rate(self_play.sides[1], self_play.sides[0].player, -margins) == 0.25
+    algo.stop()
 
 
 def side_of(algo: Any, name: str) -> Any:
