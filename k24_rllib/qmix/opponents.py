@@ -12,6 +12,7 @@ import torch
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs.mpe.two_team import TEAMS, Actions, Opponents, TwoTeamMPE
 from k24_rllib.models import UNAVAILABLE, TeamModel
+from k24_rllib.qmix.settings import SELF_PLAY_KEYS
 from k24_rllib.qmix.weights import WEIGHTS_FILE, config_of, load_network, read_weights
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ class TrainedTeam(NetworkTeam):
     def _built(self) -> TeamModel:
         """Returns the network with its weights; nothing is asked of those that it was itself trained against."""
         config = self._config
-        config.env_config, config.num_gpus = _against_nobody(config), 0
+        play_against("still", config)
+        config.num_gpus = 0
         model: TeamModel = config.build_policy().model
         load_network(str(self._file), self._tensors, model)
         return model
@@ -130,6 +132,13 @@ class TrainedTeam(NetworkTeam):
 
 def _against_nobody(config: QMixConfig) -> dict[str, Any]:
     return {**config.env_config, "opponents": "still"}
+
+
+def play_against(opponents: str, config: QMixConfig) -> None:
+    """Has a configuration play against others; where it was to play itself, no other side is made."""
+    config.env_config = {**config.env_config, "opponents": opponents}
+    for key in SELF_PLAY_KEYS:  # which have nothing to say then
+        setattr(config, key, config.settings()[key].default)
 
 
 def _weights_file(path: str) -> Path:

@@ -40,6 +40,7 @@ from k24_rllib.qmix.finite import check_episodes
 from k24_rllib.qmix.first_round import FirstRound, tell
 from k24_rllib.qmix.manifest import write_manifest
 from k24_rllib.qmix.notices import say
+from k24_rllib.qmix.opponents import play_against
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
@@ -58,7 +59,7 @@ from k24_rllib.qmix.resume import (
 )
 from k24_rllib.qmix.rollout import MAX_EVALUATION_COPIES, TeamBaseEnv, collect_episodes, register_rllib_env
 from k24_rllib.qmix.rounds import LONGEST_RESTART_S, Rounds
-from k24_rllib.qmix.self_play import OTHER_SIDE, SelfPlay, leave_alone, plays_itself
+from k24_rllib.qmix.self_play import OTHER_SIDE, SelfPlay, plays_itself
 from k24_rllib.qmix.sharing import share_again
 from k24_rllib.qmix.streams import (
     Streams,
@@ -518,7 +519,7 @@ class QMix(Algorithm):
         config.env_runners(num_env_runners=0, num_envs_per_env_runner=1)
         config.evaluation(evaluation_interval=None)
         if plays_itself(config):
-            leave_alone(config)
+            play_against("scripted", config)
         algorithm: QMix = config.build_algo()
         algorithm.load_weights(path)
         return algorithm

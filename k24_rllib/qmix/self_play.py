@@ -26,8 +26,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED
 
 from k24_rllib.envs.mpe.two_team import SELF, TEAMS, TwoTeamMPE
 from k24_rllib.qmix.league import ELO_FILE, Player, Pool, elo_table, games_won, moved
-from k24_rllib.qmix.opponents import NetworkTeam
-from k24_rllib.qmix.settings import SELF_PLAY_KEYS
+from k24_rllib.qmix.opponents import NetworkTeam, play_against
 from k24_rllib.qmix.streams import undisturbed
 from k24_rllib.qmix.weights import save_weights
 
@@ -222,13 +221,6 @@ def plays_itself(config: QMixConfig) -> bool:
     return bool((config.env_config or {}).get("opponents") == SELF)
 
 
-def leave_alone(config: QMixConfig) -> None:
-    """Has a configuration play against the script instead of itself: as in evaluations, and no other side is made."""
-    config.env_config = {**config.env_config, "opponents": "scripted"}
-    for key in SELF_PLAY_KEYS:  # which have nothing to say then
-        setattr(config, key, config.settings()[key].default)
-
-
 def weights_file(side: str) -> str:
     """Returns the name of the file with the second side's weights in a checkpoint; the first's is that of any."""
     return f"weights_{side}.safetensors"
@@ -239,7 +231,7 @@ def other_sides_config(config: QMixConfig) -> QMixConfig:
     team = config.env_config.get("team", "good")
     other: QMixConfig = config.copy(copy_frozen=False)
     other.env_config = {**config.env_config, "team": _other(team)}
-    leave_alone(other)  # SelfPlay seats whom it plays
+    play_against("scripted", other)  # SelfPlay seats whom it plays
     if config.seed is not None:
         other.seed = int(np.random.SeedSequence(config.seed, spawn_key=(1,)).generate_state(1)[0])
     other.evaluation_interval = None

@@ -19,6 +19,7 @@ from k24_rllib.envs import make_team_env
 from k24_rllib.experiments import evaluate_checkpoint
 from k24_rllib.qmix.league import ELO_FILE, expected_score
 from k24_rllib.qmix.self_play import OTHER_SIDE
+from k24_rllib.qmix.weights import WEIGHTS_FILE
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -64,23 +65,23 @@ def test_both_sides_learn_and_a_snapshot_does_not(build: Callable[..., Any], con
     algo.stop()
 
 
+@pytest.mark.parametrize(("team", "file"), [("adversaries", "weights_good.safetensors"), ("good", WEIGHTS_FILE)])
 def test_frozen_opponents_stay_as_they_are(
-    build: Callable[..., Any], small: Callable[..., Any], tmp_path: Path
+    build: Callable[..., Any], small: Callable[..., Any], tmp_path: Path, team: str, file: str
 ) -> None:
-    """A checkpoint's team and what the environment made of it, while the other side learns against it."""
+    """Either side of self-play as the opponents of a run of its own: they are what they were, and learn nothing."""
     donor = build()
     donor.train()
     donor.save_to_path(tmp_path)
+    side = side_of(donor, "good" if team == "adversaries" else "adversaries")
+    expected = states(side.algorithm.policy.model)
     donor.stop()
-    config = small(
-        QMixConfig(), env=TAG, team="adversaries", opponents=str(tmp_path / "weights_good.safetensors"), num_good=2
-    )
+    config = small(QMixConfig(), env=TAG, team=team, opponents=str(tmp_path / file), num_good=2)
     algo = config.build_algo()
     algo.train()
-    team = algo.env_runner.team_env._opponents
-    before, own = states(team._model), states(algo.policy.model)
+    own = states(algo.policy.model)
     algo.train()
-    assert same(before, team._model.state_dict())
+    assert same(expected, algo.env_runner.team_env._opponents._model.state_dict())
     assert not same(own, algo.policy.model.state_dict())
     algo.stop()
 
