@@ -81,6 +81,7 @@ class TeamEnv(ABC):
         agent_names: Names of the agents.
         score_reference: Team returns of a random and of a good scripted policy, the 0 and 1 of the score; None if
             nobody measured them.
+        opponents_s: Seconds that opponents in the environment have taken to decide, so far; None where there are none.
     """
 
     num_envs: int
@@ -92,6 +93,7 @@ class TeamEnv(ABC):
     episode_limit: int
     agent_names: tuple[str, ...] = ()
     score_reference: tuple[float, float] | None = None
+    opponents_s: float | None = None
 
     @abstractmethod
     def reset(self, seed: int | None = None) -> TeamStep:

@@ -162,11 +162,16 @@ def load_for_evaluation(checkpoint: Path) -> QMix:
 
 def _acting_config(checkpoint: Path) -> QMixConfig:
     """Returns a checkpoint's configuration, without workers."""
+    from k24_rllib.qmix.opponents import play_against
+    from k24_rllib.qmix.self_play import plays_itself
+
     state = read_state(checkpoint)["config"]
     config: QMixConfig = _of_this_version(checkpoint, lambda: state["class"].from_state(state))
     config.num_env_runners = 0
     config.num_envs_per_env_runner = 1
     config.evaluation_interval = None
+    if plays_itself(config):
+        play_against("scripted", config)  # as in evaluations
     return config
 
 

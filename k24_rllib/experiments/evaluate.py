@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from k24_rllib.experiments.checkpoints import load_for_evaluation
+from k24_rllib.qmix.league import ELO_FILE, ratings_told
 
 DEFAULT_EPISODES = 100
 DEFAULT_SEED = 0
@@ -27,6 +28,8 @@ class Evaluation:
     """Returns of a random and of a scripted policy, the 0 and 1 of the score, where the environment knows them."""
     win_rate: float | None = None
     """Share of the episodes that were won, where the environment knows of winning."""
+    ratings: str | None = None
+    """The table of Elo ratings as CSV, of a run in which both sides learned (`opponents: self`)."""
 
     @classmethod
     def of(
@@ -53,6 +56,8 @@ class Evaluation:
             )
         if self.win_rate is not None:
             told.append(f"win rate       {self.win_rate:.3f}  (share of the episodes that were won)")
+        if self.ratings is not None:
+            told += ratings_told(self.ratings)
         return told
 
 
@@ -81,4 +86,6 @@ def evaluate_checkpoint(checkpoint: Path, episodes: int = DEFAULT_EPISODES, seed
     finally:
         algorithm.stop()
     won = played["won"].tolist() if "won" in played else None
-    return Evaluation.of(played["episode_returns"].tolist(), reference, won)
+    evaluation = Evaluation.of(played["episode_returns"].tolist(), reference, won)
+    ratings = checkpoint / ELO_FILE
+    return replace(evaluation, ratings=ratings.read_text()) if ratings.is_file() else evaluation

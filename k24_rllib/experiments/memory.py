@@ -49,10 +49,21 @@ def check_memory(configs: Sequence[QMixConfig]) -> None:
     for config in configs:
         task = f"{config.env} {config.env_config}"
         if task not in sizes:
-            env = make_team_env(config.env, 1, **config.env_config)
-            sizes[task] = episode_bytes(env)
-            env.close()
+            sizes[task] = _learned_from(config)
         _check_room(config, sizes[task], there)
+
+
+def _learned_from(config: QMixConfig) -> int:
+    """Returns the bytes of an episode, in all buffers: with self-play the other side has one of its own."""
+    from k24_rllib.qmix.self_play import other_sides_config, plays_itself
+
+    sides = [config.env_config, *([other_sides_config(config).env_config] if plays_itself(config) else [])]
+    size = 0
+    for env_config in sides:
+        env = make_team_env(config.env, 1, **env_config)
+        size += episode_bytes(env)
+        env.close()
+    return size
 
 
 def _check_room(config: QMixConfig, episode: int, there: int) -> None:

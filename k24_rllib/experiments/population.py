@@ -24,6 +24,7 @@ FIXED = {
     **dict.fromkeys(("sample_timeout_s", "max_round_retries"), _RUN),
     **dict.fromkeys(("torch_num_threads", "matmul_precision", "compile_kernels", "mixed_precision"), _RUN),
     "metrics_export": _RUN,
+    **dict.fromkeys(("self_play_pool", "self_play_interval", "self_play_current"), _RUN),
 }
 """Declared settings that can't change on a live run, and why."""
 

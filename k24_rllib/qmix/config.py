@@ -13,11 +13,12 @@ from ray.tune.registry import RLLIB_MODEL, _global_registry
 
 from k24_rllib.checks import ConfigError, check_choice, nearest
 from k24_rllib.envs import team_env_factory
+from k24_rllib.envs.mpe.two_team import SELF
 from k24_rllib.models import AGENTS, MIXERS, MODEL_NAME
 from k24_rllib.qmix.registry import algorithm_of
 from k24_rllib.qmix.rllib_keys import ACTING, PLACEMENTS, check_rllib_key
 from k24_rllib.qmix.rollout import QMixRolloutWorker, TeamBaseEnv
-from k24_rllib.qmix.settings import OLD_SWITCHES, REPLAY_KEYS, QMixSettings, check_names
+from k24_rllib.qmix.settings import OLD_SWITCHES, REPLAY_KEYS, SELF_PLAY_KEYS, QMixSettings, check_names
 from k24_rllib.registry import Part
 from k24_rllib.settings import fluent
 from k24_rllib.sparsity import LAYERS
@@ -206,6 +207,7 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
         self.check_settings()
         self._check_learning()
         self._check_replay()
+        self._check_self_play()
         self._check_model()
         self._check_workers()
         self._compose()
@@ -230,6 +232,20 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
                     f"{key}: got {getattr(self, key)!r} with replay 'uniform', expected replay 'prioritized': "
                     "it has no effect on uniform draws"
                 )
+
+    def _check_self_play(self) -> None:
+        if (self.env_config or {}).get("opponents") != SELF:
+            for key in SELF_PLAY_KEYS:
+                if getattr(self, key) != self.settings()[key].default:
+                    raise ConfigError(
+                        f"{key}: got {getattr(self, key)!r}, expected env_config: {{opponents: self}} with it: it has "
+                        "no effect on other opponents"
+                    )
+        elif self.num_env_runners > 0:
+            raise ConfigError(
+                f"num_env_runners: got {self.num_env_runners} with opponents 'self', expected 0: both sides play in "
+                "the learner's process"
+            )
 
     def _check_model(self) -> None:
         model = self.model.get("custom_model")

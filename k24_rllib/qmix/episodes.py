@@ -32,6 +32,7 @@ class EpisodeBatch:
     lengths: NDArray[np.int64]  # [E], steps taken
     mask_ids: NDArray[np.int64]  # [E, N], mask owner of each agent
     won: NDArray[np.int8]  # [E], 1 where the episode was won, 0 where it wasn't, -1 where the environment doesn't say
+    opponents_share: Any = None  # float, of the rollout's time, where there are opponents; not kept for replay
 
     @classmethod
     def empty(cls, episodes: int, steps: int, agents: int, obs_dim: int, state_dim: int, actions: int) -> EpisodeBatch:
@@ -91,7 +92,7 @@ class EpisodeBatch:
 
     def arrays(self) -> dict[str, NDArray]:
         """Returns the arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "opponents_share"}
 
     def take(self, rows: NDArray[np.int64]) -> EpisodeBatch:
         """Returns a copy of the episodes at `rows`."""

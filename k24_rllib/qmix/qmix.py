@@ -40,6 +40,7 @@ from k24_rllib.qmix.finite import check_episodes
 from k24_rllib.qmix.first_round import FirstRound, tell
 from k24_rllib.qmix.manifest import write_manifest
 from k24_rllib.qmix.notices import say
+from k24_rllib.qmix.opponents import play_against
 from k24_rllib.qmix.policy import QMixTorchPolicy
 from k24_rllib.qmix.prioritized import PrioritizedEpisodeReplayBuffer
 from k24_rllib.qmix.process import keep_freed_memory, set_matmul_precision
@@ -64,6 +65,7 @@ from k24_rllib.qmix.rollout import (
     register_rllib_env,
 )
 from k24_rllib.qmix.rounds import LONGEST_RESTART_S, Rounds
+from k24_rllib.qmix.self_play import OTHER_SIDE, SelfPlay, plays_itself
 from k24_rllib.qmix.sharing import share_again
 from k24_rllib.qmix.streams import (
     Streams,
@@ -135,6 +137,8 @@ class QMix(Algorithm):
         """Builds workers and the replay buffer."""
         self._evaluations = 0
         self._last_update: dict[str, Any] = {}
+        self._opponents_share: float | None = None
+        self._self_play: SelfPlay | None = None
         self._exporter: Exporter | None = None
         super().setup(config)
         self._failures = Failures(self.config, self._say_restarted)
@@ -144,6 +148,8 @@ class QMix(Algorithm):
         self._rounds = Rounds(self._workers, streams, self._restore_workers, patience_s)
         if self._trial is not None:  # a process of Tune's, which may be ended
             self.env_runner.watch.last_resort = self._end_of_a_hang
+        if plays_itself(self.config):
+            self._self_play = SelfPlay(self)
         draw_from(streams.learner(), self.policy.device)  # however many networks were made here before
         torch.set_num_threads(self.config.torch_num_threads)
         set_matmul_precision(self.config.matmul_precision, self.policy.device)
@@ -172,6 +178,10 @@ class QMix(Algorithm):
     # --- training
 
     def training_step(self) -> dict[str, Any]:
+        """Plays a round and learns from it (`play_and_learn`); with `opponents: self` each side does."""
+        return self.play_and_learn() if self._self_play is None else self._self_play.step()
+
+    def play_and_learn(self) -> dict[str, Any]:
         """One round of QMIX.
 
         1. Every rollout worker plays one episode in each of its copies.
@@ -202,7 +212,10 @@ class QMix(Algorithm):
         """Reads the learner's metrics once an iteration, as RLlib reports no others."""
         results, context = super()._run_one_training_iteration_old_api_stack()
         if results:
-            results = {DEFAULT_POLICY_ID: self.learner_metrics(results[DEFAULT_POLICY_ID])}
+            own = {DEFAULT_POLICY_ID: self.learner_metrics(results[DEFAULT_POLICY_ID])}
+            if self._self_play is not None:
+                own[OTHER_SIDE] = self._self_play.other.learner_metrics(results[OTHER_SIDE])
+            results = own
         return results, context
 
     def _compile_iteration_results_old_api_stack(self, **kwargs: Any) -> dict[str, Any]:
@@ -210,6 +223,15 @@ class QMix(Algorithm):
         results: dict[str, Any] = super()._compile_iteration_results_old_api_stack(**kwargs)
         put_win_rate(results[ENV_RUNNER_RESULTS])
         return results
+
+    def step(self) -> dict[str, Any]:
+        """Has RLlib make an iteration, and adds what it does not know of: opponents and their share of the time."""
+        result: dict[str, Any] = super().step()
+        if self._opponents_share is not None:
+            result["timers"]["opponents_share"] = self._opponents_share
+        if self._self_play is not None:
+            result["self_play"] = self._self_play.results()
+        return result
 
     def _global_vars(self) -> dict[str, Any]:
         return {"timestep": self._counters[NUM_ENV_STEPS_SAMPLED]}
@@ -268,6 +290,7 @@ class QMix(Algorithm):
         self._counters[NUM_ENV_STEPS_SAMPLED] += batch.env_steps()
         self._counters[NUM_AGENT_STEPS_SAMPLED] += batch.agent_steps()
         self._counters[NUM_EPISODES_SAMPLED] += len(batch)
+        self._opponents_share = batch.opponents_share
         self.env_runner.record(batch)
 
     def _agent_names(self) -> tuple[str, ...]:
@@ -463,6 +486,8 @@ class QMix(Algorithm):
             super().save_checkpoint(str(draft))
             with suppress(ConfigError):  # settings that only a pickle can hold
                 self.save_weights(draft / WEIGHTS_FILE)
+                if self._self_play is not None:
+                    self._self_play.write(draft)
             announce_manifest(draft)
             write_manifest(draft, algorithm=type(self).__name__)
 
@@ -509,6 +534,8 @@ class QMix(Algorithm):
         config = config_of(weights)
         config.env_runners(num_env_runners=0, num_envs_per_env_runner=1)
         config.evaluation(evaluation_interval=None)
+        if plays_itself(config):
+            play_against("scripted", config)
         algorithm: QMix = config.build_algo()
         algorithm.load_weights(path)
         return algorithm
@@ -550,6 +577,7 @@ class QMix(Algorithm):
             },
             "last_update": plain_metrics(self._last_update),
             "episode_history": plain_history(self._episode_history),
+            "self_play": None if self._self_play is None else self._self_play.get_state(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -568,6 +596,8 @@ class QMix(Algorithm):
         super().__setstate__(self._without_packing(state))
         if state.get(FORMAT_KEY, 0) == 0:
             return
+        if self._self_play is not None and state.get("self_play") is not None:
+            self._self_play.set_state(state["self_play"])  # first: the global streams are set below, for both
         self._last_update = dict(state["last_update"])
         self._episode_history = history_from(state["episode_history"])
         streams = state["streams"]
@@ -599,6 +629,12 @@ class QMix(Algorithm):
         """Returns the name by which Tune knows the trial, or None outside of Tune."""
         trial = self._trial_info or self._trial  # the former after Tune has given this actor another trial
         return None if trial is None else str(trial.trial_id)
+
+    def cleanup(self) -> None:
+        """Ends what the algorithm has started."""
+        if self._self_play is not None:
+            self._self_play.stop()
+        super().cleanup()
 
     def _sync_filters_if_needed(self, **kwargs: Any) -> None:
         """Does nothing: QMIX uses no observation filters, and asking remote workers for theirs takes time."""

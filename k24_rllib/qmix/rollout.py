@@ -6,9 +6,10 @@ Shapes: `E` environment copies, `N` agents, `T` time steps, `U` actions.
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -24,6 +25,7 @@ from ray.tune.registry import register_env
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import TeamEnv, TeamEnvFactory, TeamStep, team_env_factory
 from k24_rllib.envs.faults import EnvironmentFault, Overdue, fault_at
+from k24_rllib.envs.mpe.two_team import Opponents, TwoTeamMPE
 from k24_rllib.models import TeamModel, team_observation_space
 from k24_rllib.qmix.episodes import EpisodeBatch
 from k24_rllib.qmix.exploration import EpsilonGreedy
@@ -227,6 +229,7 @@ class QMixRolloutWorker(RolloutWorker):
         self._batch = 0  # batches of episodes played in this evaluation
         self.team_env: TeamEnv | None = None if self.env is None else self.env.make(self._num_copies())
         self.watch = RoundWatch(self.config.sample_timeout_s)
+        self.opponents: Opponents | None = None  # whom self-play seats; None leaves the environment's own
 
     def _num_copies(self) -> int:
         duration = self.config.evaluation_duration
@@ -294,15 +297,20 @@ class QMixRolloutWorker(RolloutWorker):
         policy = self.policy_map[DEFAULT_POLICY_ID]
         explore = self.config.explore
         epsilon = policy.epsilon() if explore else 0.0
-        name, seed = self.config.env, env_seed(stream)
+        name, seed, env = self.config.env, env_seed(stream), self.team_env
+        if self.opponents is not None:
+            assert isinstance(env, TwoTeamMPE)
+            env.face(self.opponents)
+        began, before = time.perf_counter(), env.opponents_s
         try:
             with self.watch, drawing_from(stream, policy.device):
-                return collect_episodes(
-                    self.team_env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name
-                )
+                episodes = collect_episodes(env, policy.model, epsilon=epsilon, explore=explore, seed=seed, name=name)
         except (EnvironmentFault, Overdue) as error:
             fault = error if isinstance(error, EnvironmentFault) else fault_at("between steps", error)
             raise fault.of(str(name), self.worker_index) from error
+        if before is None or env.opponents_s is None:
+            return episodes
+        return replace(episodes, opponents_share=(env.opponents_s - before) / (time.perf_counter() - began))
 
     def _evaluate(self, stream: np.random.SeedSequence) -> EpisodeBatch:
         """Plays as `_play` does; where that gives no score, the episodes' returns are NaN and `complaint` says why.

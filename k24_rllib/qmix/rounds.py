@@ -70,6 +70,11 @@ class Rounds:
         """Returns how many rounds are in flight."""
         return len(self._in_flight)
 
+    @property
+    def following(self) -> int:
+        """The number of the next round."""
+        return self._next
+
     def count(self) -> int:
         """Returns the number of the next round, and counts it as begun."""
         self._next += 1

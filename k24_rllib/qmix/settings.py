@@ -24,6 +24,7 @@ _OLD_PATTERN_LAYER = "n:m"
 """What K24QMix's layer was called then, whatever its pattern."""
 
 REPLAYS = ("uniform", "prioritized")
+SELF_PLAY_KEYS = ("self_play_pool", "self_play_interval", "self_play_current")
 REPLAY_KEYS = ("replay_alpha", "replay_beta_initial", "replay_beta_final", "replay_beta_timesteps", "replay_epsilon")
 
 
@@ -172,6 +173,28 @@ class QMixSettings(Declared):
         1e-3,
         "Added to every episode's mean absolute TD error as its priority. Larger keeps in play what has been learned.",
         above=0.0,
+    )
+
+    # --- self-play, where env_config has opponents: self
+
+    self_play_pool: int = whole(
+        10,
+        "Earlier snapshots of each side that the other plays against. More remembers more ways to play, and takes "
+        "memory and checkpoints' space.",
+        low=1,
+        high=1_000,
+    )
+    self_play_interval: int = whole(
+        50_000,
+        "Environment steps of a side between its snapshots. Fewer fill the pool with players that are more alike.",
+        low=1,
+    )
+    self_play_current: float = number(
+        0.5,
+        "Share of rounds that a side plays against the other as it is now; in the rest it plays a snapshot, those "
+        "first that win most against it. Less forgets less, and follows the other more slowly.",
+        low=0.0,
+        high=1.0,
     )
 
     # --- exploration

@@ -17,7 +17,7 @@ import torch
 from numpy.random import mtrand
 from numpy.typing import NDArray
 
-_TRAINING, _EVALUATION, _REPLAY, _GREEDY, _LEARNER = range(5)
+_TRAINING, _EVALUATION, _REPLAY, _GREEDY, _LEARNER, _OPPONENTS = range(6)
 _LARGEST_ENV_SEED = (1 << 31) - 1  # simulators written in C take no more
 _ASIDE = np.random.MT19937(0)
 """What NumPy's global functions draw from in a block that shall leave no trace; such blocks are not nested."""
@@ -57,6 +57,10 @@ class Streams:
     def learner(self) -> np.random.SeedSequence:
         """Returns the stream of what the learner draws: masks, resets."""
         return self._stream(_LEARNER)
+
+    def opponents(self, number: int) -> np.random.SeedSequence:
+        """Returns the stream of who is played against in a training round, where that is drawn (self-play)."""
+        return self._stream(_OPPONENTS, number)
 
     def _stream(self, *key: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self.entropy, spawn_key=key)

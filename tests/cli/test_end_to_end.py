@@ -55,6 +55,21 @@ def test_train_then_evaluate_again(write: Write, tiny: Spec, tmp_path: Path, cal
     assert "over 10 episodes" in told(other_episodes.stdout, "greedy return")
 
 
+def test_both_sides_of_a_game_train_and_are_rated(write: Write, tiny: Spec, tmp_path: Path) -> None:
+    tiny["env"] = "mpe_simple_tag"
+    game = {"team": "adversaries", "opponents": "self", "max_cycles": 5}
+    tiny["config"] = {**tiny["config"], "env_config": game, "self_play_interval": 100}
+    output = run(["train", "-f", str(write(tiny)), "--storage-path", str(tmp_path)])
+    assert re.search(r"^player +elo +rounds +beaten$", output, re.MULTILINE)
+    assert {"adversaries", "good", "adversaries@0", "good@0"} <= set(re.findall(r"^\w+(?:@\d+)?", output, re.MULTILINE))
+
+    other_side = Path(told(output, "checkpoint")) / "weights_good.safetensors"
+    assert "over 5 episodes" in told(run(["evaluate", str(other_side), "--episodes", "5"]), "greedy return")
+    tiny["config"]["env_config"] = {**game, "opponents": str(other_side)}
+    del tiny["config"]["self_play_interval"]
+    run(["train", "-f", str(write(tiny)), "--check"])
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Tune's loop ends by SIGUSR1")
 def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(
     write: Write, tiny: Spec, tmp_path: Path, interrupt: Callable[..., str]

@@ -6,6 +6,7 @@ of episodes of each scenario take minutes, since mpe2 does.
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -21,6 +22,8 @@ from k24_rllib.envs.mpe.options import default_options
 EPISODES = int(os.environ.get("K24_PARITY_EPISODES", "12"))
 STEPS = int(os.environ.get("K24_PARITY_STEPS", "25"))
 TOLERANCE = 1e-9
+OURS_ALONE = {"mpe_simple_push": {"num_good": 1, "num_adversaries": 1}}
+"""Options that mpe2 does not have, whose defaults are what it does."""
 COLLIDING = ("mpe_simple_spread", "mpe_simple_push", "mpe_simple_tag", "mpe_simple_world_comm")
 
 
@@ -61,7 +64,7 @@ def test_names_sizes_and_default_options_are_mpe2s(name: str) -> None:
         scenario_module(name).raw_env.__init__,
         without=("self", "max_cycles", "continuous_actions", "render_mode", "dynamic_rescaling", "benchmark_data"),
     )
-    assert scenario_options(name) == theirs
+    assert scenario_options(name) == {**theirs, **OURS_ALONE.get(name, {})}
     for continuous in (False, True):
         env = BatchedMPE(name, 2, continuous_actions=continuous)
         reference = parallel_env(name, continuous_actions=continuous)
@@ -151,3 +154,32 @@ def test_bodies_at_the_very_same_point_stay_finite() -> None:
         step = env.step(np.array([[1, 2, 3]]))
     assert np.isfinite(step.obs).all()
     assert len({row.tobytes() for row in step.obs[0, :, 2:4]}) == 3  # they part
+
+
+def test_push_of_any_size_follows_the_functions_of_mpe2() -> None:
+    """mpe2 makes a world of one pusher and one agent; what it says of a world with more of them is the same here."""
+    pushers, agents = 5, 2
+    env, reference = (
+        BatchedMPE("mpe_simple_push", 4, num_good=agents, num_adversaries=pushers),
+        parallel_env("mpe_simple_push"),
+    )
+    scenario, world = reference.unwrapped.scenario, reference.unwrapped.world
+    pusher, agent = world.agents
+    world.agents = [copy.deepcopy(pusher) for _ in range(pushers)] + [copy.deepcopy(agent) for _ in range(agents)]
+    for index, one in enumerate(world.agents):
+        one.name = f"adversary_{index}" if index < pushers else f"agent_{index - pushers}"
+    env.reset(0)
+    for number in range(4):
+        scenario.reset_world(world, np.random.default_rng(number))
+        env.load_state(number, world)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        step = env.step(rng.integers(5, size=(4, pushers + agents)))
+        for number in range(4):
+            env.store_state(number, world)
+            seen = [scenario.observation(one, world) for one in world.agents]
+            np.testing.assert_allclose(step.state[number], np.concatenate(seen), atol=1e-6)
+            earned = [scenario.reward(one, world) for one in world.agents]
+            np.testing.assert_allclose(step.agent_rewards[number], earned, atol=1e-6)
+    assert env.obs_sizes.tolist() == [18] * pushers + [29] * agents
+    assert {env.render(copy=number).shape for number in range(2)} == {(350, 350, 3)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.envs import make_team_env, team_env_names
 from k24_rllib.envs.mpe import TWO_TEAM, BatchedMPE, TwoTeamMPE
 from k24_rllib.envs.mpe.scripts import SCRIPTS
-from k24_rllib.envs.mpe.two_team import TEAMS
+from k24_rllib.envs.mpe.two_team import TEAMS, Actions, Still
 
 EPISODES = 200
 
@@ -23,9 +24,9 @@ def made(name: str, copies: int, **options: Any) -> TwoTeamMPE:
     return env
 
 
-def returns(name: str, team: str, way: str, opponents: str) -> np.ndarray:
+def returns(name: str, team: str, way: str, opponents: str, **options: Any) -> np.ndarray:
     """Plays an episode in each copy, the side by its script or at random."""
-    env, rng = made(name, EPISODES, team=team, opponents=opponents), np.random.default_rng(0)
+    env, rng = made(name, EPISODES, team=team, opponents=opponents, **options), np.random.default_rng(0)
     step, total = env.reset(0), np.zeros(EPISODES)
     while not step.done.all():
         if way == "scripted":
@@ -92,6 +93,44 @@ def test_a_side_can_be_of_any_size() -> None:
     assert env.render().ndim == 3
 
 
+@pytest.mark.parametrize("team", TEAMS)
+def test_push_scripts_play_well_in_teams_of_any_size(team: str) -> None:
+    sizes = {"num_good": 2, "num_adversaries": 5}
+    assert made("mpe_simple_push", 1, team=team, opponents="still", **sizes).num_agents == (5, 2)[team == "good"]
+    scripted, random = (
+        returns("mpe_simple_push", team, way, "scripted", **sizes).mean() for way in ("scripted", "random")
+    )
+    assert scripted > random + 10
+
+
+def test_a_margin_is_what_a_side_earns_more_than_the_other_an_agent() -> None:
+    ours, theirs = (made("mpe_simple_tag", 4, team=team, opponents="random", num_good=2) for team in TEAMS)
+    total = np.zeros((4, 5))
+    step = ours.reset(0)
+    while not step.done.all():
+        step = ours.step(np.ones((4, 3), int))
+        total += ours._last.agent_rewards
+    np.testing.assert_allclose(ours.margins(), total[:, :3].mean(1) - total[:, 3:].mean(1), rtol=1e-5)
+    theirs.reset(0)
+    assert not theirs.margins().any()
+
+
+def test_the_time_of_the_opponents_is_taken() -> None:
+    class Slow(Still):
+        def act(self, env: TwoTeamMPE) -> Actions:
+            time.sleep(0.02)
+            return super().act(env)
+
+    env = made("mpe_simple_tag", 2, opponents="still")
+    env.reset(0)
+    env.step(np.zeros((2, 1), int))
+    quick = env.opponents_s
+    env.face(Slow())
+    env.reset(0)
+    env.step(np.zeros((2, 1), int))
+    assert 0.0 < quick < 0.02 <= env.opponents_s - quick
+
+
 def test_the_mean_is_the_sum_over_the_number_of_agents() -> None:
     summed, mean = (made("mpe_simple_tag", 8, team="adversaries", team_reward=way) for way in ("sum", "mean"))
     summed.reset(0)
@@ -108,7 +147,7 @@ def test_the_mean_is_the_sum_over_the_number_of_agents() -> None:
         ({"team": "goods"}, r"team: got 'goods', expected one of 'adversaries', 'good'; did you mean 'good'"),
         (
             {"opponents": "script"},
-            r"opponents: got 'script', expected random, still, scripted or a .*; did you mean 'scripted'",
+            r"opponents: got 'script', expected random, still, scripted, self, trained or a .*; did you mean 'script",
         ),
         ({"opponents": 3}, r"opponents: got 3, expected random"),
         ({"oponents": "still"}, r"unknown env_config key 'oponents' of mpe_simple_tag; did you mean 'opponents'"),

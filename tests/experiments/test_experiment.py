@@ -24,7 +24,7 @@ def read_one(path: Path, **overrides: Any) -> Experiment:
     return experiment
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_tuned_examples_are_in_order(path: Path) -> None:
     assert read_experiments(path, Overrides())
 

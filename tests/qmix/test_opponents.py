@@ -13,10 +13,14 @@ from k24_rllib import K24QMixConfig, QMixConfig
 from k24_rllib.checks import ConfigError
 from k24_rllib.envs import make_team_env
 from k24_rllib.envs.mpe import TwoTeamMPE
+from k24_rllib.envs.mpe.scripts import SCRIPTS
+from k24_rllib.experiments.yaml_reader import read_yaml_file
 from k24_rllib.qmix import collect_episodes
-from k24_rllib.qmix.weights import WEIGHTS_FILE, save_weights
+from k24_rllib.qmix.opponents import PUBLISHED, PUBLISHED_IN
+from k24_rllib.qmix.weights import WEIGHTS_FILE, read_weights, save_weights
 
 TAG = "mpe_simple_tag"
+EXAMPLES = Path(__file__).parents[2] / "tuned_examples" / "opponents"
 
 
 def saved(directory: Path, config: QMixConfig | None = None, **env_config: Any) -> tuple[Path, Any]:
@@ -82,3 +86,60 @@ def test_what_is_no_team_is_named(tmp_path: Path) -> None:
     (checkpoint / WEIGHTS_FILE).write_bytes(content)
     with pytest.raises(ConfigError, match="is damaged"):
         make_team_env(TAG, 1, opponents=str(checkpoint))
+
+
+def against(opponents: str, name: str, own: int, others: int) -> np.ndarray:
+    """Plays 200 episodes of scripted adversaries; returns their returns."""
+    env = make_team_env(name, 200, team="adversaries", opponents=opponents, num_adversaries=own, num_good=others)
+    assert isinstance(env, TwoTeamMPE)
+    step, total = env.reset(0), np.zeros(200)
+    while not step.done.all():
+        step = env.step(SCRIPTS[name]["adversaries"](env.engine.scenario, env.side, env.opponents))
+        total += step.team_reward
+    return total
+
+
+@pytest.mark.parametrize("game", PUBLISHED, ids=lambda game: game[0])
+def test_published_opponents_play_no_worse_than_the_script_and_always_the_same(game: tuple[str, str, int, int]) -> None:
+    name, _, own, others = game
+    trained, again, scripted = (against(who, name, own, others) for who in ("trained", "trained", "scripted"))
+    np.testing.assert_array_equal(trained, again)
+    assert trained.mean() < scripted.mean() + 2.0
+
+
+@pytest.mark.parametrize("file", PUBLISHED.values())
+def test_published_opponents_are_what_their_file_makes(file: str) -> None:
+    """The settings in the weights are those of the file in tuned_examples/opponents; small, and without a path."""
+    path = PUBLISHED_IN / file
+    weights = read_weights(path)
+    (experiment,) = read_yaml_file(EXAMPLES / f"{path.stem}.yaml").values()
+    assert (weights.algorithm, weights.settings["env"]) == (experiment["run"], experiment["env"])
+    config = QMixConfig().environment(experiment["env"]).apply_dict(experiment["config"])
+    for key, value in weights.settings.items():
+        assert getattr(config, key) == value, key
+    assert path.stat().st_size < 400_000
+    assert not any(mark in str(weights.settings) for mark in ("/", "\\", "~"))
+
+
+@pytest.mark.parametrize("config_class", [QMixConfig, K24QMixConfig])
+def test_published_opponents_are_the_same_for_all_methods(config_class: Any) -> None:
+    config = config_class().environment(TAG, env_config={"team": "adversaries", "opponents": "trained"})
+    model = config.build_policy().model
+    env = make_team_env(TAG, 3, **config.env_config)
+    assert isinstance(env, TwoTeamMPE)
+    collect_episodes(env, model, epsilon=0.0, explore=False, seed=1)
+    tensors = read_weights(PUBLISHED_IN / PUBLISHED[TAG, "adversaries", 3, 1]).tensors
+    played: Any = env._opponents
+    for name, value in played._model.state_dict().items():
+        assert torch.equal(value, tensors[name]), name
+
+
+@pytest.mark.parametrize(
+    ("env", "options"),
+    [(TAG, {"team": "good"}), (TAG, {"num_good": 2}), ("mpe_simple_crypto", {}), ("mpe_simple_push", {})],
+)
+def test_where_none_are_published_those_that_are_are_named(env: str, options: dict[str, Any]) -> None:
+    options = {"team": "adversaries", **options}
+    with pytest.raises(ConfigError, match=r"opponents: got 'trained' for mpe_.* expected .* mpe_simple_tag") as error:
+        make_team_env(env, 1, opponents="trained", **options)
+    assert len(str(error.value)) < 300

@@ -75,8 +75,8 @@ def make_two_team(name: str, num_envs: int, **env_config: Any) -> TeamEnv:
     Args:
         name: One of `TWO_TEAM`.
         num_envs: Copies stepped together.
-        **env_config: `team` (`good` or `adversaries`), `opponents` (`scripted`, `random`, `still`), `team_reward`, and
-            the scenario's own arguments; see `TwoTeamMPE`.
+        **env_config: `team` (`good` or `adversaries`), `opponents` (`scripted`, `random`, `still`, `trained`, `self` or
+            a checkpoint), `team_reward`, and the scenario's own arguments; see `TwoTeamMPE`.
 
     Raises:
         ConfigError: naming an unknown option or a value that cannot work.

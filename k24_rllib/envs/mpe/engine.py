@@ -172,7 +172,7 @@ class BatchedMPE(TeamEnv):
     def render(self, copy: int = 0) -> NDArray[np.uint8]:
         """Returns a picture of one copy, `[height, width, 3]`, by mpe2 where it has it; see `write_gif` for a film."""
         self._check_copy("render", copy)
-        colours = self._scenario.body_colours()
+        colours = self._scenario.body_colours(copy)
         if colours is not None:
             return draw_discs(self._world.pos[..., copy], self._world.sizes, colours, self.num_agents)
         return self._renderer.draw(lambda world: self.store_state(copy, world), float(self._view[copy]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ class MpeRenderer:
 
     Args:
         name: The scenario.
-        options: As mpe2's environment takes them.
+        options: As mpe2's environment takes them; what it does not take is left out.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
@@ -33,7 +34,10 @@ class MpeRenderer:
             view: Largest coordinate at the start of the episode, to which mpe2 relates the sizes of bodies.
         """
         if self._env is None:
-            self._env = scenario_module(self._name).raw_env(render_mode="rgb_array", **self._options)
+            made_by = scenario_module(self._name).raw_env
+            known = inspect.signature(made_by.__init__).parameters
+            taken = {key: value for key, value in self._options.items() if key in known}
+            self._env = made_by(render_mode="rgb_array", **taken)
         fill(self._env.world)
         self._env.original_cam_range = view
         frame: NDArray[np.uint8] = self._env.render()

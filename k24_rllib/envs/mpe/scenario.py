@@ -65,8 +65,8 @@ class Scenario(ABC):
     def rewards(self) -> Floats:
         """Returns each agent's reward, `[N, E]`."""
 
-    def body_colours(self) -> NDArray[np.int64] | None:
-        """Returns a number for each body's colour, `[M]`, where the engine draws it; None where mpe2 does."""
+    def body_colours(self, copy: int) -> NDArray[np.int64] | None:
+        """Returns a number for each body's colour in a copy, `[M]`, where the engine draws it; None where mpe2 does."""
         return None
 
     def terminal(self) -> NDArray[np.bool_] | None:

@@ -63,22 +63,32 @@ def forage(scenario: Scenario, own: Sequence[int], others: Sequence[int]) -> Act
 
 
 def block(scenario: Scenario, own: Sequence[int], others: Sequence[int]) -> Actions:
-    """The pusher, who doesn't know the goal, heads for the landmark that the other is nearest to."""
+    """Every pusher, who doesn't know the goal, heads for the landmark that the others are nearest to, all together."""
     place, velocity, accel = _where(scenario.world)
     landmarks = place[:, len(scenario.world.agents) :]
-    suspected = np.linalg.norm(landmarks - place[:, list(others)], axis=-1).argmin(-1)
-    goal = landmarks[np.arange(len(landmarks)), suspected][:, None] - place[:, list(own)]
+    gaps = np.linalg.norm(landmarks[:, :, None] - place[:, None, list(others)], axis=-1).sum(-1)  # [E, L]
+    goal = landmarks[np.arange(len(landmarks)), gaps.argmin(-1)][:, None] - place[:, list(own)]
     return towards(goal, velocity[:, list(own)], accel[list(own)])
 
 
 def reach(scenario: Scenario, own: Sequence[int], others: Sequence[int]) -> Actions:
-    """The first agent of the side heads for the goal, the next for the landmark after it, and so on.
+    """Every agent heads for the goal."""
+    return _to_landmarks(scenario, own, np.zeros(len(own), int))
 
-    In push there is one. In adversary they cover all landmarks, so that where they are tells nothing.
+
+def cover(scenario: Scenario, own: Sequence[int], others: Sequence[int]) -> Actions:
+    """The first agent heads for the goal, the next for the landmark after it, and so on.
+
+    They cover all landmarks, so that where they are tells nothing.
     """
+    return _to_landmarks(scenario, own, np.arange(len(own)))
+
+
+def _to_landmarks(scenario: Scenario, own: Sequence[int], places: NDArray[np.int64]) -> Actions:
+    """Returns the moves towards the landmarks that stand `places [K]` after the goal."""
     place, velocity, accel = _where(scenario.world)
     landmarks = place[:, len(scenario.world.agents) :]  # [E, L, 2]
-    which = (scenario.choices[0][:, None] + np.arange(len(own))) % landmarks.shape[1]  # [E, K]
+    which = (scenario.choices[0][:, None] + places) % landmarks.shape[1]  # [E, K]
     goal = np.take_along_axis(landmarks, which[..., None], axis=1) - place[:, list(own)]
     return towards(goal, velocity[:, list(own)], accel[list(own)])
 
@@ -109,7 +119,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
     "mpe_simple_tag": {"adversaries": chase, "good": flee},
     "mpe_simple_world_comm": {"adversaries": chase, "good": forage},
     "mpe_simple_push": {"adversaries": block, "good": reach},
-    "mpe_simple_adversary": {"adversaries": suspect, "good": reach},
+    "mpe_simple_adversary": {"adversaries": suspect, "good": cover},
     "mpe_simple_crypto": {"adversaries": eavesdrop, "good": encrypt},
 }
 """By scenario and side."""

@@ -6,8 +6,10 @@ Shapes: `E` copies, `N` agents of the side, `M` opponents, `O` observation size,
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,24 +83,41 @@ class Scripted(Opponents):
         return SCRIPTS[env.engine.name][other](env.engine.scenario, env.opponents, env.side)
 
 
-OPPONENTS: dict[str, Callable[[], Opponents]] = {"random": Random, "still": Still, "scripted": Scripted}
-"""By the name that `opponents:` takes."""
+SELF = "self"
+OPPONENTS: dict[str, Callable[[], Opponents]] = {
+    "random": Random,
+    "still": Still,
+    "scripted": Scripted,
+    SELF: Scripted,
+}
+"""By the name that `opponents:` takes. `self` is the other side as it learns at the same time: the algorithm has the
+environment face it. Where none does, as in evaluations, the script plays, so that returns can be compared over time."""
 
 
+PUBLISHED = "trained"
+"""The name of the opponents that come with this package, trained once and frozen."""
 TRAINED = "k24_rllib.qmix.opponents"
-"""The module of a checkpoint's team, by name, because it stands on a floor above this one."""
+"""The module of a trained team, by name, because it stands on a floor above this one."""
 
 
-def _made(opponents: object) -> Opponents:
-    """Returns whoever `opponents:` names: one of `OPPONENTS`, or the team of a checkpoint."""
+def _made(opponents: object, env: TwoTeamMPE) -> Opponents:
+    """Returns whoever `opponents:` names: one of `OPPONENTS`, or a team that was trained, published or a checkpoint's.
+
+    Raises:
+        ConfigError: for who isn't known, and as `k24_rllib.qmix.opponents` does.
+    """
     if isinstance(opponents, str) and opponents in OPPONENTS:
         return OPPONENTS[opponents]()
-    if isinstance(opponents, str) and (os.sep in opponents or Path(opponents).exists()):
-        trained: Opponents = import_module(TRAINED).TrainedTeam(opponents)
+    trained: Opponents
+    if opponents == PUBLISHED:
+        trained = import_module(TRAINED).TrainedTeam.published(env)
         return trained
-    listed = ", ".join(OPPONENTS)
+    if isinstance(opponents, str) and (os.sep in opponents or Path(opponents).exists()):
+        trained = import_module(TRAINED).TrainedTeam(opponents)
+        return trained
+    names = (*OPPONENTS, PUBLISHED)
     raise ConfigError(
-        f"opponents: got {opponents!r}, expected {listed} or a checkpoint's path{nearest(opponents, OPPONENTS)}"
+        f"opponents: got {opponents!r}, expected {', '.join(names)} or a checkpoint's path{nearest(opponents, names)}"
     )
 
 
@@ -112,10 +131,16 @@ class TwoTeamMPE(TeamEnv):
         scenario: One of `TWO_TEAM`.
         num_envs: `E`.
         team: Which side learns, `adversaries` or `good`.
-        opponents: Who plays the other side: one of `OPPONENTS`, or the path of a checkpoint (or of a file of weights)
-            of a team that was trained as the other side, which then plays greedily and learns nothing.
+        opponents: Who plays the other side: one of `OPPONENTS`; `trained`, the team that is published with this
+            package for this scenario and these sizes; or the path of a checkpoint (or of a file of weights) of a team
+            that was trained as the other side. A trained team plays greedily and learns nothing.
         team_reward: `sum` or `mean`.
         **options: The scenario's own, and `max_cycles`.
+
+    Attributes:
+        side: The side's agents, as the scenario numbers them.
+        opponents: The others.
+        opponents_s: Seconds that the opponents have taken to decide, so far.
 
     Raises:
         ConfigError: naming an unknown side, opponent or option.
@@ -133,7 +158,6 @@ class TwoTeamMPE(TeamEnv):
     ) -> None:
         self.team: str = check_choice("team", team, TEAMS)
         self._mean = check_choice("team_reward", team_reward, TEAM_REWARDS) == "mean"
-        self._opponents = _made(opponents)
         self.engine = BatchedMPE(scenario, num_envs, **options)
         adversary = np.array([name.startswith(_ADVERSARIES) for name in self.engine.agent_names])
         mine = adversary if team == "adversaries" else ~adversary
@@ -147,12 +171,21 @@ class TwoTeamMPE(TeamEnv):
             int(sizes[self.opponents].max()) for sizes in (self.engine.obs_sizes, self.engine.action_counts)
         )  # numbers in an observation, actions
         self.state_dim = self.engine.state_dim
+        self._opponents = _made(opponents, self)
         self._last: TeamStep | None = None
+        self._earned = np.zeros((2, self.num_envs))
+        self.opponents_s: float = 0.0
+
+    def face(self, opponents: Opponents) -> None:
+        """Has others play the other side, from the next reset on."""
+        self._opponents = opponents
 
     def reset(self, seed: int | None = None) -> TeamStep:
         """Starts a new episode in every copy; see `TeamEnv.reset`."""
         self._last = self.engine.reset(seed)
-        self._opponents.begin(self, seed)
+        self._earned[:] = 0.0
+        with self._timed():
+            self._opponents.begin(self, seed)
         return self._of_the_side(self._last)
 
     def step(self, actions: NDArray[np.int64]) -> TeamStep:
@@ -163,9 +196,20 @@ class TwoTeamMPE(TeamEnv):
         self.check_actions(actions, self._last.avail_actions[:, self.side, : self.num_actions])
         everybody = np.empty((self.num_envs, self.engine.num_agents), np.int64)
         everybody[:, self.side] = actions
-        everybody[:, self.opponents] = self._opponents.act(self)
+        with self._timed():
+            everybody[:, self.opponents] = self._opponents.act(self)
         self._last = self.engine.step(everybody)
+        for side, agents in enumerate((self.side, self.opponents)):
+            self._earned[side] += self._last.agent_rewards[:, agents].mean(1)
         return self._of_the_side(self._last)
+
+    def margins(self) -> NDArray[np.float64]:
+        """Returns each copy's return of the side less that of the opponents, since the reset, `[E]`.
+
+        Both are means over agents, so that neither counts more for being many.
+        """
+        margins: NDArray[np.float64] = self._earned[0] - self._earned[1]
+        return margins
 
     def render(self, copy: int = 0) -> NDArray[np.uint8]:
         """Returns a picture of one copy, with both sides; see `BatchedMPE.render`."""
@@ -180,6 +224,15 @@ class TwoTeamMPE(TeamEnv):
         if self._last is None:
             raise ValueError("what_opponents_see() before reset()")
         return self._of(self._last, self.opponents, *self.opponent_sizes)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Adds what a block takes to the time of the opponents."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.opponents_s += time.perf_counter() - began
 
     def _of_the_side(self, step: TeamStep) -> TeamStep:
         return self._of(step, self.side, self.obs_dim, self.num_actions)

@@ -44,7 +44,7 @@ class BlindSpread(Scenario):
             seen = seen[np.random.default_rng(int(self.colours[agent])).permutation(len(seen))]
         return [seen]
 
-    def body_colours(self) -> NDArray[np.int64]:
+    def body_colours(self, copy: int) -> NDArray[np.int64]:
         """Agents are drawn as their landmarks are."""
         return np.concatenate([self.colours, np.arange(len(self.world.landmarks))])
 
