@@ -184,13 +184,24 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
             own = {"weight": target.weight, "bias": target.bias}
             target.load_state_dict({**online.state_dict(), **own})
 
-    def set_learning_rate(self, lr: float) -> None:
-        """Sets the optimizer's learning rate, until RLlib's schedule sets it again."""
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-
     # --- learning
+
+    def optimizer(self) -> list[torch.optim.Optimizer]:
+        """Returns Adam, with a group of its own for `alpha` where that learns at another rate."""
+        (adam,) = super().optimizer()
+        factor = self.config["alpha_lr_factor"]
+        if factor == 1.0:
+            return [adam]
+        alphas = {layer.hetero_alpha for layer in self.masked_layers()}
+        group, defaults = adam.param_groups[0], {"lr": self.cur_lr * factor, "lr_factor": factor}
+        learned = [parameter for parameter in group["params"] if parameter in alphas]
+        group["params"] = [parameter for parameter in group["params"] if parameter not in alphas]
+        adam.add_param_group({"params": learned, **defaults})
+        return [adam]
+
+    def target_weights(self) -> AgentWeights:
+        """Returns the target network's weights for one update, with the masks that `target_masks` names."""
+        return self.target_model.agent.weights(explore=self.config["target_masks"] == "own")
 
     def online_values(self, batch: TrainBatch, weights: AgentWeights) -> Tensor:
         """Returns the online network's action values `[T+1, B, N, U]`, and remembers them for `kl_div`."""

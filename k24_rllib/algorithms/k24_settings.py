@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from k24_rllib.algorithms.masked_settings import MaskedSettings
 from k24_rllib.settings import choice, flag, number, whole
-from k24_rllib.sparsity import DIVERSITY_LOSSES, ESTIMATORS, MASKS, NM_RATIOS, REVIVE, SAMPLING, SCHEDULES
+from k24_rllib.sparsity import DIVERSITY_LOSSES, ESTIMATORS, MASKS, NM_RATIOS, REVIVE, SAMPLING, SCHEDULES, SCORES
 
 
 class K24Settings(MaskedSettings):
@@ -46,6 +46,36 @@ class K24Settings(MaskedSettings):
         low=1,
         high=1_000,
         offers={"layer": "rao_blackwell_samples"},
+    )
+    scores: str = choice(
+        "magnitude",
+        SCORES,
+        "What says how much an owner needs a weight: magnitude is |W| E sigmoid(alpha); alpha is sigmoid(alpha) alone, "
+        "so that large weights are not kept by everybody; logits is alpha as it is, without the others' normalisation.",
+        offers={"layer": "scores"},
+    )
+    alpha_std: float = number(
+        0.01,
+        "Standard deviation of alpha at the start. More makes owners' masks differ from the first step.",
+        low=0.0,
+        high=100.0,
+        offers={"layer": "alpha_std"},
+    )
+    alpha_in_common: float = number(
+        0.0,
+        "Share of alpha's variance at the start that all owners have in common: with 1 they start alike.",
+        low=0.0,
+        high=1.0,
+        offers={"layer": "alpha_in_common"},
+    )
+    alpha_lr_factor: float = number(
+        1.0, "Alpha's learning rate over that of all else. More moves masks faster.", above=0.0, high=1_000.0
+    )
+    target_masks: str = choice(
+        "likeliest",
+        ("likeliest", "own"),
+        "Masks of the target network: its most likely ones, or a draw of its own in each update. At temperatures of 1 "
+        "and more most likely masks keep larger weights than drawn ones, so that values grow.",
     )
     ema_momentum: float = number(
         0.99,

@@ -6,7 +6,8 @@
 
    Shapes: R masks, J out and I in features, G = ceil(I / 4) groups of a row, K the groups of one mask in all layers
    together: a layer's part of an array [.., R, K] begins at the pointer given. Weights and alpha are [J, I] and
-   [R, J, I]; E is [I], or [R, I] with `per_mask`. */
+   [R, J, I]; E is [I], or [R, I] with `per_mask`. `kind` says what the scores are: |W| E sigmoid(alpha), sigmoid(alpha),
+   or alpha, which is not normalised. */
 
 #include <math.h>
 
@@ -17,6 +18,7 @@
 #define COLUMNS 4               /* vectors of columns taken together */
 #define SMALLEST_SCALE 1e-30f   /* as in sparsity/patterns.py */
 #define VARIANCE_EPS 1e-10f
+enum { MAGNITUDE, ALPHA, LOGITS }; /* `kind`, in the order of SCORES in sparsity/scores.py */
 
 /* The two columns that each pattern keeps: 1100, 1010, 1001, 0110, 0101, 0011. */
 static const int FIRST[PATTERNS] = {0, 0, 0, 1, 1, 2}, SECOND[PATTERNS] = {1, 2, 3, 2, 3, 3};
@@ -122,7 +124,7 @@ static inline vec root(vec v) {
 
 /* A layer, whose groups are taken in blocks of sixteen. */
 typedef struct {
-    size_t I, G, groups;
+    size_t I, G, groups, kind;
     const Shape *full;
 } Layer;
 
@@ -136,10 +138,10 @@ static inline size_t block(const Layer *layer, size_t first, const Shape **shape
     return count;
 }
 
-static Layer make_layer(size_t J, size_t I, Shape *full) {
+static Layer make_layer(size_t J, size_t I, size_t kind, Shape *full) {
     for (int lane = 0; lane < LANES; lane++) allow(full, lane, M);
     size_t G = (I + M - 1) / M;
-    return (Layer){I, G, J * G, full};
+    return (Layer){I, G, J * G, kind, full};
 }
 
 static inline void scores_of(vec scores[M], const float *weight, const float *ema, const float *alpha, size_t first,
@@ -148,16 +150,19 @@ static inline void scores_of(vec scores[M], const float *weight, const float *em
     gather(w, weight, first, count, layer->I, layer->G);
     gather(a, alpha, first, count, layer->I, layer->G);
     gather_columns(e, ema, first, count, layer->I, layer->G);
-    for (int c = 0; c < M; c++) scores[c] = magnitude(w[c]) * e[c] * sigmoid(a[c]);
+    for (int c = 0; c < M; c++) {
+        scores[c] = layer->kind == LOGITS ? a[c] : sigmoid(a[c]);
+        if (layer->kind == MAGNITUDE) scores[c] *= magnitude(w[c]) * e[c];
+    }
 }
 
 /* weights [R, J, I] of each mask's most likely patterns, the first of equals. Scores that are no finite numbers say
    nothing, and their group keeps the first pattern, which is legal everywhere. */
-void patterns_most_likely(size_t R, size_t J, size_t I, size_t per_mask, const float *weight, const float *ema,
+void patterns_most_likely(size_t R, size_t J, size_t I, size_t per_mask, size_t kind, const float *weight, const float *ema,
                           const float *alpha, float *weights) {
     Shape full, ragged;
     const Shape *shape;
-    Layer layer = make_layer(J, I, &full);
+    Layer layer = make_layer(J, I, kind, &full);
     for (size_t r = 0; r < R; r++)
         for (size_t first = 0; first < layer.groups; first += LANES) {
             size_t count = block(&layer, first, &shape, &ragged);
@@ -183,13 +188,13 @@ void patterns_most_likely(size_t R, size_t J, size_t I, size_t per_mask, const f
 /* uniform [R, K] in [0, 1) to temperature [1]. Gives probs [6, R, K], drawn [R, K] (the pattern's index), masks [R, K,
    4] and weights [R, J, I], and for the way back the normalised scores [4, R, K] and the factor [R, K] that scaled
    them. */
-void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, const float *weight, const float *ema,
+void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t kind, size_t K, const float *weight, const float *ema,
                    const float *alpha, const float *temperature, const float *uniform, float *probs, int64_t *drawn,
                    float *masks, float *weights, float *normal, float *factor) {
     Shape full, ragged;
     const Shape *shape;
-    Layer layer = make_layer(J, I, &full);
-    const float sharpness = 1.0f / *temperature;
+    Layer layer = make_layer(J, I, kind, &full);
+    const float sharpness = 1.0f / *temperature, normalises = kind != LOGITS;
     for (size_t r = 0; r < R; r++)
         for (size_t first = 0; first < layer.groups; first += LANES) {
             size_t count = block(&layer, first, &shape, &ragged), at = r * K + first;
@@ -197,15 +202,19 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
             scores_of(s, weight, ema + r * per_mask * I, alpha + r * J * I, first, count, &layer, w);
 
             /* Zero mean and unit variance of the patterns' sums. */
+            if (kind == ALPHA) /* a padded column has no alpha, and no score */
+                for (int c = 0; c < M; c++) s[c] *= shape->real[c];
             vec scale = larger(larger(s[0], s[1]), larger(s[2], s[3])), sum = all(0.0f), squares = all(0.0f);
             scale = 1.0f / larger(scale, all(SMALLEST_SCALE));
+            if (kind == LOGITS) scale = all(1.0f);
             for (int c = 0; c < M; c++) sum += s[c] *= scale;
-            vec mean = sum / shape->columns;
+            vec mean = sum / shape->columns * normalises;
             for (int c = 0; c < M; c++) {
                 s[c] = (s[c] - mean) * shape->real[c];
                 squares += s[c] * s[c];
             }
-            vec shrink = 1.0f / root(squares * shape->variance_of_sum + VARIANCE_EPS);
+            vec shrink = all(1.0f);
+            if (kind != LOGITS) shrink /= root(squares * shape->variance_of_sum + VARIANCE_EPS);
             for (int c = 0; c < M; c++) {
                 s[c] *= shrink;
                 write(normal + c * R * K + at, s[c], count);
@@ -257,14 +266,14 @@ void patterns_draw(size_t R, size_t J, size_t I, size_t per_mask, size_t K, cons
 /* From the gradients by weights [R, J, I] and probs [6, R, K] (or null, for none), and what `patterns_draw` was given
    and left, those by alpha [R, J, I] and by the weight [J, I], which is added to what is there. A drawn mask takes the
    gradient of its mean, `probs @ patterns`. */
-void patterns_draw_backward(size_t R, size_t J, size_t I, size_t per_mask, size_t K, const float *weight,
+void patterns_draw_backward(size_t R, size_t J, size_t I, size_t per_mask, size_t kind, size_t K, const float *weight,
                             const float *ema, const float *alpha, const float *temperature, const float *probs,
                             const float *masks, const float *normal, const float *factor, const float *grad_weights,
                             const float *grad_probs, float *grad_alpha, float *grad_weight) {
     Shape full, ragged;
     const Shape *shape;
-    Layer layer = make_layer(J, I, &full);
-    const float sharpness = 1.0f / *temperature;
+    Layer layer = make_layer(J, I, kind, &full);
+    const float sharpness = 1.0f / *temperature, normalises = kind != LOGITS;
     for (size_t r = 0; r < R; r++)
         for (size_t first = 0; first < layer.groups; first += LANES) {
             size_t count = block(&layer, first, &shape, &ragged), at = r * K + first;
@@ -297,18 +306,25 @@ void patterns_draw_backward(size_t R, size_t J, size_t I, size_t per_mask, size_
                 s[c] = read(normal + c * R * K + at, count);
                 along += by_normal[c] * s[c];
             }
-            along *= shape->variance_of_sum;
+            along *= shape->variance_of_sum * normalises;
             for (int c = 0; c < M; c++) {
                 by_score[c] = (by_normal[c] - s[c] * along) * shape->real[c];
                 sum += by_score[c];
             }
-            vec mean = sum / shape->columns, scaled_by = read(factor + at, count);
+            vec mean = sum / shape->columns * normalises, scaled_by = read(factor + at, count);
             for (int c = 0; c < M; c++) {
                 by_score[c] = (by_score[c] - mean) * shape->real[c] * scaled_by;
-                vec share = sigmoid(a[c]), by_magnitude = by_score[c] * e[c] * share;
-                a[c] = by_magnitude * magnitude(w[c]) * (1.0f - share);
+                by_w[c] += by_weights[c] * kept[c];
+                if (kind == LOGITS) {
+                    a[c] = by_score[c];
+                    continue;
+                }
+                vec share = sigmoid(a[c]), by_rest = by_score[c] * share;
+                a[c] = by_rest * (1.0f - share);
+                if (kind == ALPHA) continue;
+                a[c] *= e[c] * magnitude(w[c]);
                 vec sign = pick(w[c] > 0.0f, all(1.0f), pick(w[c] < 0.0f, all(-1.0f), all(0.0f)));
-                by_w[c] += by_weights[c] * kept[c] + by_magnitude * sign;
+                by_w[c] += by_rest * e[c] * sign;
             }
             scatter(grad_alpha + r * J * I, a, first, count, I, layer.G);
             scatter(grad_weight, by_w, first, count, I, layer.G);

@@ -49,18 +49,22 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class LayerTensors:
-    """A layer as the kernels see it: `W [J, I]`, `E [I]` or `[R, I]`, `alpha [R, J, I]`, `tau` and its first group."""
+    """A layer as the kernels see it: `W [J, I]`, `E [I]` or `[R, I]`, `alpha [R, J, I]`, `tau` and its first group.
+
+    `kind` is the place of its scores in `sparsity.scores.SCORES`.
+    """
 
     weight: Tensor
     ema: Tensor
     alpha: Tensor
     temperature: Tensor
     first_group: int
+    kind: int
 
-    def sizes(self) -> tuple[int, int, int, int]:
-        """Returns `R`, `J`, `I` and whether `E` is kept per mask."""
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """Returns `R`, `J`, `I`, whether `E` is kept per mask, and the kind of scores."""
         masks, out_features, in_features = self.alpha.shape
-        return masks, out_features, in_features, int(self.ema.dim() == 2)
+        return masks, out_features, in_features, int(self.ema.dim() == 2), self.kind
 
 
 def most_likely(kernels: CDLL, layer: LayerTensors) -> Tensor:

@@ -88,8 +88,7 @@ class Agent(nn.Module, ABC):
     @property
     def tells_owners_apart(self) -> bool:
         """Whether it matters to which owner a row belongs; it does not where all weights are the same for all."""
-        owned = any(layer.num_distinct > 1 or not layer.shares_weights for layer in self.layers())
-        return owned or bool(self.owned_modules())
+        return any(layer.tells_owners_apart for layer in self.layers()) or bool(self.owned_modules())
 
     def layers_of(self, kind: type[Layer]) -> list[Layer]:
         """Returns those of `layers()` that are of a class, from input to output."""
@@ -120,6 +119,8 @@ class Agent(nn.Module, ABC):
         total = Memory.shared(0)
         for layer in self.layers():
             total += layer.memory()
+            if layer.owner_gain is not None:
+                total += Memory.owned(2 * layer.out_features, self.num_owners)
         owned = {p for module in self.owned_modules() for p in module.parameters()}
         masked = {p for layer in self.layers() for p in layer.parameters()}
         shared = set(self.parameters()) - owned - masked

@@ -37,16 +37,21 @@ UNAVAILABLE = -1e9
 
 def make_agent(options: Mapping[str, Any], input_dim: int, num_actions: int, num_owners: int) -> Agent:
     """Makes the agents' network of a model's options; see `TeamModel`."""
-    make_layer = layer_factory(_part(LAYERS, options), num_owners)
+    make_layer = layer_factory(_part(LAYERS, options), num_owners, options.get("owner_scale", False))
     agent: Agent = _part(AGENTS, options).make(input_dim, num_actions, num_owners, make_layer)
     return agent
 
 
-def layer_factory(layer: Part, num_masks: int) -> LayerFactory:
-    """Returns what makes the agents' fully connected layers of a kind for `A = num_masks` owners."""
+def layer_factory(layer: Part, num_masks: int, owner_scale: bool = False) -> LayerFactory:
+    """Returns what makes the agents' fully connected layers of a kind for `A = num_masks` owners.
+
+    `owner_scale` gives each owner a gain and a bias of its own in every layer.
+    """
 
     def make_layer(in_features: int, out_features: int) -> MaskedLayer:
         made: MaskedLayer = layer.make(in_features, out_features, num_masks)
+        if owner_scale:
+            made.add_owner_scale()
         return made
 
     return make_layer
@@ -74,6 +79,7 @@ class TeamModel(TorchModelV2, nn.Module):
     - `agent`, `layer`, `mixer`: each a `Part`, as `QMixConfig` puts them there, or a registered name, with options in
       `agent_options`, `layer_options` and `mixer_options`
     - `agent_id` (on), `last_action` (off): what agents see beside their observations
+    - `owner_scale` (off): whether each mask owner has a gain and a bias of its own beside each layer's weights
 
     The observation space is what `team_observation_space` returns, the action space one `Discrete(U)` per agent.
 

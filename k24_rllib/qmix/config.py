@@ -189,6 +189,7 @@ class QMixConfig(QMixSettings, AlgorithmConfig):
     def model_options(self) -> dict[str, Any]:
         """Returns the `custom_model_config` of the model: its parts, and what agents see."""
         own = {**self.parts(), "agent_id": self.agent_id_input, "last_action": self.last_action_input}
+        own["owner_scale"] = self.owner_scale
         return {**(self.model.get("custom_model_config") or {}), **own}
 
     def build_policy(self) -> QMixTorchPolicy:

@@ -130,6 +130,18 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         )
         return model
 
+    def on_global_var_update(self, global_vars: dict[str, Any]) -> None:
+        """Takes over the environment steps sampled, and a schedule's learning rate there."""
+        super().on_global_var_update(global_vars)
+        if self._lr_schedule:
+            self.set_learning_rate(self.cur_lr)
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Sets the optimizer's learning rate, until RLlib's schedule sets it again; groups may have a factor of it."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_factor", 1.0)
+
     def optimizer(self) -> list[torch.optim.Optimizer]:
         """Returns Adam over agents and mixer (QMIX's authors used RMSProp; Adam is today's practice)."""
         return [torch.optim.Adam(self.model.parameters(), lr=self.cur_lr, eps=self.config["adam_epsilon"], fused=True)]
@@ -196,12 +208,16 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
             values: Tensor = model.mixer(chosen_q, state)
         return values.float()
 
+    def target_weights(self) -> AgentWeights:
+        """Returns the target network's weights for one update: its most likely masks."""
+        return self.target_model.agent.weights(explore=False)
+
     @torch.no_grad()
     def target_values(self, batch: TrainBatch, online_q: Tensor) -> Tensor:
         """Returns the target network's values of the next steps, `[T, B, K]`, at the online network's best actions."""
         model = self.target_model
         hidden = model.initial_hidden(batch.groups)
-        weights = model.agent.weights(explore=False)  # patterns are scored in float32, whatever multiplies them
+        weights = self.target_weights()  # patterns are scored in float32, whatever multiplies them
         with self._precision:
             q, _ = model.unroll(batch.inputs, hidden, weights, batch.groups)
         best = greedy_actions(online_q[1:].detach(), _some_available(batch.available[1:]))
@@ -362,9 +378,10 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
     def _use_own_optimizer_settings(self) -> None:
         """Gives the optimizer this policy's learning rate and epsilon: a restored state brings those of the other."""
         self.on_global_var_update({"timestep": self.global_timestep})  # a schedule's rate at this step
+        self.set_learning_rate(self.cur_lr)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"], group["eps"] = self.cur_lr, self.config["adam_epsilon"]
+                group["eps"] = self.config["adam_epsilon"]
 
 
 def _some_available(available: Tensor) -> Tensor:

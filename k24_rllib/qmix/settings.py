@@ -234,6 +234,11 @@ class QMixSettings(Declared):
         True, "Whether agents see a one-hot id, which lets a shared network treat them differently."
     )
     last_action_input: bool = flag(False, "Whether agents see their previous action.")
+    owner_scale: bool = flag(
+        False,
+        "Whether each mask owner has a gain and a bias of its own for every output of each layer, 1 and 0 at first: "
+        "the least that lets agents who share all weights differ.",
+    )
     mixing_embed_dim: int = whole(
         32,
         "Width of QMIX's mixing layer; wider mixes more finely.",

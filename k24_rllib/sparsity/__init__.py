@@ -24,7 +24,7 @@ from k24_rllib.sparsity.patterns import (
     sample_patterns,
 )
 from k24_rllib.sparsity.schedules import SCHEDULES, temperature_at
-from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
+from k24_rllib.sparsity.scores import SCORES, EMAActivationTracker, hetero_scores
 from k24_rllib.sparsity.semi_structured import MASKS, REVIVE, SemiStructuredLinear, SemiStructuredLinear24
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "REVIVE",
     "SAMPLING",
     "SCHEDULES",
+    "SCORES",
     "AdaptiveDiversityCoefficient",
     "DenseLinear",
     "EMAActivationTracker",

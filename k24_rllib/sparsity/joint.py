@@ -19,6 +19,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.sparsity.diversity import DIVERSITY_LOSSES
 from k24_rllib.sparsity.layer import JointWeights, LayerWeights
 from k24_rllib.sparsity.patterns import SMALLEST_SCALE, VARIANCE_EPS, PatternDraw, PatternWeights, sample_patterns
+from k24_rllib.sparsity.scores import SCORES
 
 if TYPE_CHECKING:
     from k24_rllib.sparsity.semi_structured import SemiStructuredLinear
@@ -48,10 +49,12 @@ class JointPatterns(JointWeights):
         super().__init__()
         kinds = {_kind(layer) for layer in layers}
         if len(kinds) != 1:
-            raise ConfigError(f"layers: got (owners, n, m, sampling, estimator) {sorted(kinds)}, expected one for all")
+            raise ConfigError(
+                f"layers: got (owners, n, m, sampling, estimator, scores) {sorted(kinds)}, expected one for all"
+            )
         first = layers[0]
         self.num_distinct, self.m = first.num_distinct, first.m
-        self.sampling, self.estimator = first.sampling, first.estimator
+        self.sampling, self.estimator, self.scores = first.sampling, first.estimator, first.scores
         self._samples = first.rao_blackwell_samples
         self._own_draw = (self.sampling, self.estimator) == ("tempered", "straight_through")
         self._compiled = first.compiled and (first.n, first.m) == (2, 4)
@@ -105,7 +108,7 @@ class JointPatterns(JointWeights):
             most_likely = self._logits(scores.detach()).max(0).indices
             weights = self._weights(layers, self.patterns.index_select(0, most_likely.flatten()))
             return [PatternWeights(its) for its in weights], None
-        logits = self._logits(self._normalise(scores))
+        logits = self._logits(scores if self.scores == "logits" else self._normalise(scores))
         temperature = torch.stack([layer.temperature for layer in layers])[self.layer_of_group]  # [K]
         probs = F.softmax(logits / temperature, dim=0)
         drawn, masks = self._draw(logits, temperature, probs)
@@ -130,9 +133,10 @@ class JointPatterns(JointWeights):
     def _compiled_weights(
         self, library: CDLL, layers: Sequence[SemiStructuredLinear], explore: bool
     ) -> tuple[list[LayerWeights], Tensor | None]:
+        kind = SCORES.index(self.scores)
         tensors = [
             kernels.patterns.LayerTensors(
-                layer.weight, layer.tracker.value, layer.hetero_alpha, layer.temperature, start
+                layer.weight, layer.tracker.value, layer.hetero_alpha, layer.temperature, start, kind
             )
             for layer, start in zip(layers, self._starts, strict=True)
         ]
@@ -260,8 +264,8 @@ class _CompiledDraw(torch.autograd.Function):
         return None, None, None, *grads
 
 
-def _kind(layer: SemiStructuredLinear) -> tuple[int, int, int, str, str]:
-    return layer.num_distinct, layer.n, layer.m, layer.sampling, layer.estimator
+def _kind(layer: SemiStructuredLinear) -> tuple[int, int, int, str, str, str]:
+    return layer.num_distinct, layer.n, layer.m, layer.sampling, layer.estimator, layer.scores
 
 
 def _legal(layer: SemiStructuredLinear) -> Tensor:

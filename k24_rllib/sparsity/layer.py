@@ -59,7 +59,9 @@ class MaskedLayer(nn.Module, ABC):
         shares_weights: Whether owners share the numbers that their weights are made of. Where they do not, an agent
             gives each owner its own of all other modules too.
         num_distinct: How many of the owners' weights differ: `A`, or 1 where all are the same. With 1, any rows may be
-            side by side.
+            side by side, unless owners have a gain.
+        owner_gain: `[A, J]`, what each owner multiplies outputs by, or None; see `add_owner_scale`.
+        owner_bias: `[A, J]`, what each owner adds after that, or None.
     """
 
     shares_weights: ClassVar[bool] = True
@@ -67,6 +69,8 @@ class MaskedLayer(nn.Module, ABC):
     num_distinct: int
     weight: nn.Parameter
     bias: nn.Parameter
+    owner_gain: nn.Parameter | None
+    owner_bias: nn.Parameter | None
 
     def __init__(self, in_features: int, out_features: int, num_masks: int, *, bias: bool = True) -> None:
         super().__init__()
@@ -77,6 +81,18 @@ class MaskedLayer(nn.Module, ABC):
         self.num_masks = self.num_distinct = num_masks
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features)) if bias else None)
+        self.register_parameter("owner_gain", None)
+        self.register_parameter("owner_bias", None)
+
+    def add_owner_scale(self) -> None:
+        """Gives each owner a gain and a bias for every output, 1 and 0 at first: `2 J` numbers of its own."""
+        shape = (self.num_masks, self.out_features)
+        self.owner_gain, self.owner_bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+    @property
+    def tells_owners_apart(self) -> bool:
+        """Whether it matters to which owner a row belongs."""
+        return self.num_distinct > 1 or not self.shares_weights or self.owner_gain is not None
 
     def init_shared(self, fan_in: int) -> None:
         """Draws weight and bias as `nn.Linear` does, uniform within `1 / sqrt(fan_in)`."""
@@ -118,12 +134,15 @@ class MaskedLayer(nn.Module, ABC):
         """
         if made is None:
             made = self.make_weights(self.training)
-        groups = x.shape[0] if self.num_distinct == 1 and x.dim() == 3 else self.num_masks
+        groups = self.num_masks if self.tells_owners_apart or x.dim() != 3 else x.shape[0]
         if x.dim() != 3 or x.shape[0] != groups or x.shape[-1] != self.in_features:
             raise ValueError(f"x: got shape {list(x.shape)}, expected [{groups}, rows, {self.in_features}]")
         if track is not None:
             self.observe(x, track, made)
-        return self.multiply(x, made.weights)
+        y = self.multiply(x, made.weights)
+        if self.owner_gain is None or self.owner_bias is None:
+            return y
+        return torch.addcmul(self.owner_bias.unsqueeze(1), y, self.owner_gain.unsqueeze(1))
 
     def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
         """Returns `x[a] @ weights[a].T + bias`: one flat product where all are views of one matrix, else `A`."""

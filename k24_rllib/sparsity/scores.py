@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from k24_rllib import kernels
 from k24_rllib.checks import check_number
 
+SCORES = ("magnitude", "alpha", "logits")
+"""What a weight's score is: `|W| E sigmoid(alpha)` (the method's), `sigmoid(alpha)` alone, or `alpha` itself, taken as
+a logit as it is: the others are normalised in each group."""
+
 
 class EMAActivationTracker(nn.Module):
     """The moving average `E` of a layer's mean absolute input (method step A).

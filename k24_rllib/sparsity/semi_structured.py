@@ -30,11 +30,10 @@ from k24_rllib.sparsity.patterns import (
     sample_patterns,
 )
 from k24_rllib.sparsity.schedules import check_temperature
-from k24_rllib.sparsity.scores import EMAActivationTracker, hetero_scores
+from k24_rllib.sparsity.scores import SCORES, EMAActivationTracker, hetero_scores
 
 MASKS = ("learned", "fixed_random")
 REVIVE = ("dead", "random")
-ALPHA_STD = 0.01
 SELECTION_MOMENTUM = 0.99
 """Share of the old selection rate that a draw keeps: a weight counts as dead after some hundred draws without it."""
 TIE_BREAK = 1e-6
@@ -61,6 +60,9 @@ class SemiStructuredLinear(MaskedLayer):
         estimator: The gradient of a draw, see `sample_patterns`.
         rao_blackwell_samples: See `sample_patterns`.
         temperature: `tau`; a high one makes draws uniform, a low one greedy (with `tempered`). Above 0.
+        scores: What a weight's score is, see `SCORES`.
+        alpha_std: Standard deviation of `alpha` at the start. More lets `alpha` decide, and not `|W|`.
+        alpha_in_common: Share of that variance, 0 to 1, which all owners have in common. 1 starts them alike.
         ema_momentum: Share of the old activation average that an update keeps.
         ema_per_owner: Whether each owner has an activation average of its own inputs, instead of one for all.
         compiled: Whether compiled kernels may do what they can; see `k24_rllib.kernels`.
@@ -95,6 +97,9 @@ class SemiStructuredLinear(MaskedLayer):
         estimator: str = "straight_through",
         rao_blackwell_samples: int = 10,
         temperature: float = 5.0,
+        scores: str = "magnitude",
+        alpha_std: float = 0.01,
+        alpha_in_common: float = 0.0,
         ema_momentum: float = 0.99,
         ema_per_owner: bool = False,
         compiled: bool = True,
@@ -116,7 +121,10 @@ class SemiStructuredLinear(MaskedLayer):
         ragged = in_features % m
         self.num_choice_groups = self.num_groups - (0 < ragged <= n)
         self._padding = self.num_groups * m - in_features
-        self.hetero_alpha = nn.Parameter(torch.randn(self.num_distinct, out_features, in_features) * ALPHA_STD)
+        self.scores: str = check_choice("scores", scores, SCORES)
+        self.alpha_std = check_number("alpha_std", alpha_std, low=0.0)
+        in_common = check_number("alpha_in_common", alpha_in_common, low=0.0, high=1.0)
+        self.hetero_alpha = nn.Parameter(self._first_alpha(in_common))
         self.tracker = EMAActivationTracker(in_features, ema_momentum, num_masks if ema_per_owner else None, compiled)
         self.register_buffer("temperature", torch.tensor(1.0))
         self.set_temperature(temperature)
@@ -269,7 +277,7 @@ class SemiStructuredLinear(MaskedLayer):
 
     @torch.no_grad()
     def reset_alpha(self, fraction: float, revive: str = "dead", generator: torch.Generator | None = None) -> Tensor:
-        """Draws a part of every owner's `alpha` anew from N(0, 0.01^2) (method, periodic reset).
+        """Draws a part of every owner's `alpha` anew from N(0, alpha_std^2) (method, periodic reset).
 
         Args:
             fraction: Share of each owner's entries, 0 to 1. More explores again, and forgets more.
@@ -292,7 +300,7 @@ class SemiStructuredLinear(MaskedLayer):
         count = round(fraction * alpha[0].numel())
         chosen = order.flatten(1).topk(count, largest=False).indices
         redrawn.flatten(1).scatter_(1, chosen, True)
-        fresh = torch.randn(alpha.shape, generator=generator, device=alpha.device) * ALPHA_STD
+        fresh = torch.randn(alpha.shape, generator=generator, device=alpha.device) * self.alpha_std
         alpha.copy_(torch.where(redrawn, fresh, alpha))
         self.selection_rate.masked_fill_(redrawn, self.n / self.m)  # or the next reset would take the same again
         return redrawn
@@ -302,6 +310,14 @@ class SemiStructuredLinear(MaskedLayer):
         check_number("ema_reset_step", step, low=0.0, high=1.0)
         if not self.frozen:
             self.tracker.soft_reset(step)
+
+    def _first_alpha(self, in_common: float) -> Tensor:
+        """Draws `alpha [R, J, I]` as it starts; each owner's has the same variance, whatever they have in common."""
+        own = torch.randn(self.num_distinct, self.out_features, self.in_features)
+        if in_common == 0.0:
+            return own * self.alpha_std
+        common = torch.randn(self.out_features, self.in_features)
+        return (common * in_common**0.5 + own * (1.0 - in_common) ** 0.5) * self.alpha_std
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Draws a pattern for each group of `logits [P, R, J, G]`, one-hot, with the gradient of the estimator."""
@@ -315,8 +331,10 @@ class SemiStructuredLinear(MaskedLayer):
         )
 
     def padded_scores(self) -> Tensor:
-        """Returns the scores on the padded matrix, `[R, J, m * G]`, 0 in padded columns; see `hetero_scores`."""
-        return self._pad(hetero_scores(self.weight, self.tracker.value, self.hetero_alpha))
+        """Returns the scores on the padded matrix, `[R, J, m * G]`, 0 in padded columns; see `SCORES`."""
+        if self.scores == "magnitude":
+            return self._pad(hetero_scores(self.weight, self.tracker.value, self.hetero_alpha))
+        return self._pad(self.hetero_alpha if self.scores == "logits" else self.hetero_alpha.sigmoid())
 
     def group_magnitudes(self) -> Tensor:
         """Returns `|W|` of each group without gradient, `[m, J, G]`, 0 in padded columns."""
@@ -324,8 +342,11 @@ class SemiStructuredLinear(MaskedLayer):
         return magnitude.view(self.out_features, self.num_groups, self.m).movedim(-1, 0)
 
     def _logits(self) -> Tensor:
-        """Returns the normalised logits, `[P, R, J, G]`."""
-        return normalize_logits(self._raw_logits(), self.legal, dim=0)
+        """Returns the logits, normalised unless they are what is learned, `[P, R, J, G]`."""
+        raw = self._raw_logits()
+        if self.scores != "logits":
+            return normalize_logits(raw, self.legal, dim=0)
+        return raw if self.legal is None else raw.masked_fill(~self.legal, -torch.inf)
 
     def _raw_logits(self) -> Tensor:
         """Returns each pattern's logit, the sum of the scores that it keeps, `[P, R, J, G]`."""

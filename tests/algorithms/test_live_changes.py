@@ -37,6 +37,7 @@ CHANGED: dict[str, Any] = {
     "ema_momentum": 0.5,
     "div_coef": 0.44,
     "estimator": "reinmax",
+    "target_masks": "own",
     "diversity": "js",
     "reset_fraction": 0.2,
 }

@@ -43,6 +43,10 @@ CASES = [
     {"sizes": RAGGED, "ema_per_owner": True},
     {"sizes": RAGGED, "shared_mask": True},
     {"sizes": EXAMPLE, "dead": True},
+    {"sizes": RAGGED, "scores": "alpha"},
+    {"sizes": EXAMPLE, "scores": "alpha", "dead": True},
+    {"sizes": RAGGED, "scores": "logits"},
+    {"sizes": EXAMPLE, "scores": "logits"},
 ]
 
 
