@@ -13,6 +13,7 @@ ROOT = Path(k24_rllib.__file__).parent
 FLOORS = [
     "kernels",
     "sparsity",
+    "serve",
     "envs",
     "models",
     "monitoring",
@@ -26,7 +27,12 @@ FLOORS = [
 ]
 SHARED = ["lazy", "checks", "registry", "settings", "reporting", "command_line"]
 """Modules beside the floors, of which each may use those before it."""
-GROUND = {"kernels": {"ray", "gymnasium", "numpy"}, "sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
+GROUND = {
+    "kernels": {"ray", "gymnasium", "numpy"},
+    "sparsity": {"ray", "gymnasium", "numpy"},
+    "envs": {"torch", "ray"},
+    "serve": {"ray", "gymnasium"},
+}
 
 
 def imports(path: Path) -> set[str]:
