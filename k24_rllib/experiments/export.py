@@ -92,6 +92,8 @@ def export_checkpoint(
     """
     check_choice("--format", form, FORMATS)
     check_choice("--dtype", dtype, DTYPES)
+    if form == "torch" and dtype != "float32":
+        raise ConfigError(f"--dtype: got {dtype!r} with --format torch, expected float32: a program keeps no other")
     if out.suffix != FORMATS[form]:
         raise ConfigError(f"--out: got {str(out)!r}, expected a name that ends in {FORMATS[form]} for {form}")
     config, policy = config_and_policy_of(checkpoint)
@@ -222,8 +224,8 @@ def _cell(name: str, module: GRU | IndependentGRU, dtype: str) -> Cell:
     cells: list[Any] = [module] if isinstance(module, GRU) else list(module.cells)
     of_cells = zip(*(cell.parameters_in_order() for cell in cells), strict=True)
     w_ih, w_hh, b_ih, b_hh = (_array(torch.stack(list(its))) for its in of_cells)
-    matrices = (Numbers.of(f"{name}.{key}", its, dtype) for key, its in (("w_ih", w_ih), ("w_hh", w_hh)))
-    return Cell(name, *matrices, b_ih, b_hh)
+    numbers = [Numbers.of(f"{name}.{key}", its, dtype) for key, its in (("w_ih", w_ih), ("w_hh", w_hh))]
+    return Cell(name, *numbers, b_ih, b_hh)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,12 +122,16 @@ class NetworkBackend(Backend):
 
 
 def _numpy(team: Team) -> Backend:
-    return import_module("k24_rllib.serve.numpy_backend").NumpyBackend(team)  # type: ignore[no-any-return]
+    from k24_rllib.serve.numpy_backend import NumpyBackend
+
+    return NumpyBackend(team)
 
 
 def _torch(team: Team) -> Backend:
     need("torch", "backend: torch", "pip install torch")
-    return import_module("k24_rllib.serve.torch_backend").TorchBackend(team)  # type: ignore[no-any-return]
+    from k24_rllib.serve.torch_backend import TorchBackend
+
+    return TorchBackend(team)
 
 
 BACKENDS: dict[str, Callable[[Team], Backend]] = {"numpy": _numpy, "torch": _torch}
@@ -155,6 +158,7 @@ def need(module: str, what: str, install: str) -> Any:
     Raises:
         ConfigError: with the command, where it is missing.
     """
-    if find_spec(module) is None:
-        raise ConfigError(f"{what}: needs {module}, which is not installed: {install}")
-    return import_module(module)
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{what}: needs {error.name}, which is not installed: {install}") from None

@@ -220,7 +220,7 @@ class _Reader:
     def end(self, spec: Spec, stages: tuple[Stage, ...]) -> None:
         """Checks what all stages together must be."""
         memory = sum(stage.out_features for stage in stages if isinstance(stage, Cell))
-        self.check("network: action values", self._width, lambda value: value == spec.num_actions, spec.num_actions)
+        self.check("network: action values", self._width, lambda value: value == spec.num_actions, f"{spec.num_actions}")
         self.check("network: memory", memory, lambda value: value == spec.memory, f"{spec.memory}")
         if self._arrays:
             raise ConfigError(f"{self._path}: {min(self._arrays)}: is of no stage of the network")
@@ -290,7 +290,7 @@ class _Reader:
         kind = stored_type(self._dtype)
         stored = self._take(name, kind, shape if kept is None else (int(kept.sum()),))
         if kept is not None:
-            full = np.zeros(shape, kind)
+            full: NDArray[Any] = np.zeros(shape, kind)
             full[kept] = stored
             stored = full
         numbers = Numbers(self._dtype, stored, scale)

@@ -18,6 +18,8 @@ from k24_rllib.serve.team import Cell, Linear, Spec, Stage, Team
 
 BIAS_BYTES = 4
 """Biases are float32 in every type."""
+MOST_LISTED = 6
+"""Patterns of a line: all of 2:4."""
 
 
 def dense_bytes(team: Team) -> int:
@@ -63,7 +65,9 @@ def pattern_shares(layer: Linear) -> dict[str, float]:
 def density(layer: Linear) -> float:
     """Returns the share of a layer's weights that an owner keeps, mean over owners."""
     masks = layer.masks()
-    return float((layer.weights() != 0).mean() if masks is None else masks.mean())
+    if masks is None and layer.ratio is not None:  # a plain file has zeros for what is not kept
+        masks = layer.weights() != 0
+    return 1.0 if masks is None else float(masks.mean())
 
 
 def report_lines(path: Path) -> list[str]:
@@ -90,8 +94,17 @@ def report_lines(path: Path) -> list[str]:
     shares = [(layer.name, pattern_shares(layer)) for layer in file.team.layers() if layer.patterns is not None]
     if shares:
         lines += ["", "patterns, share of groups over all owners"]
-        lines += [f"{name:<10}" + "  ".join(f"{key} {share:.3f}" for key, share in its.items()) for name, its in shares]
+        lines += [f"{name:<10}{_most(its)}" for name, its in shares]
     return lines
+
+
+def _most(shares: dict[str, float]) -> str:
+    """Returns patterns' shares on a line, the largest alone where there are too many."""
+    listed = list(shares.items())
+    if len(listed) > MOST_LISTED:
+        listed = sorted(listed, key=lambda item: -item[1])[:MOST_LISTED]
+    rest = f"  and {len(shares) - len(listed)} more" if len(listed) < len(shares) else ""
+    return "  ".join(f"{pattern} {share:.3f}" for pattern, share in listed) + rest
 
 
 def _about(path: Path, form: str, nbytes: int, spec: Spec) -> list[str]:
