@@ -96,6 +96,8 @@ def export_checkpoint(
         raise ConfigError(f"--dtype: got {dtype!r} with --format torch, expected float32: a program keeps no other")
     if out.suffix != FORMATS[form]:
         raise ConfigError(f"--out: got {str(out)!r}, expected a name that ends in {FORMATS[form]} for {form}")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: got {str(out)!r}, expected a directory that exists")
     config, policy = config_and_policy_of(checkpoint)
     env = _environment(config)
     try:

@@ -79,7 +79,8 @@ def report_lines(path: Path) -> list[str]:
     if path.suffix == ONNX_SUFFIX:
         from k24_rllib.serve.onnx_backend import open_onnx
 
-        return _about(path, "onnx", path.stat().st_size, open_onnx(path)[1])
+        spec = open_onnx(path)[1]
+        return _about(path, "onnx", path.stat().st_size, spec)
     file = read_team(path)
     lines = _about(path, file.form, file.nbytes, file.team.spec)
     lines += ["", f"{'layer':<10}{'of':<14}{'shape':<20}{'density':>8}{'bytes':>12}{'dense':>12}{'alike':>8}"]

@@ -144,7 +144,7 @@ class MaskedLayer(nn.Module, ABC):
 
         A layer that owners share in a way of its own says so, and takes less.
         """
-        return KeptWeights(self.weights(explore=False)[: self.num_distinct], self.kept_bias())
+        return KeptWeights(self.weights(explore=False).detach()[: self.num_distinct], self.kept_bias())
 
     def kept_bias(self) -> Tensor | None:
         """Returns the bias of all owners, `[1, J]`, or of each, `[A, J]`; None without one."""
