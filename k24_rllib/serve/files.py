@@ -220,7 +220,9 @@ class _Reader:
     def end(self, spec: Spec, stages: tuple[Stage, ...]) -> None:
         """Checks what all stages together must be."""
         memory = sum(stage.out_features for stage in stages if isinstance(stage, Cell))
-        self.check("network: action values", self._width, lambda value: value == spec.num_actions, f"{spec.num_actions}")
+        self.check(
+            "network: action values", self._width, lambda value: value == spec.num_actions, f"{spec.num_actions}"
+        )
         self.check("network: memory", memory, lambda value: value == spec.memory, f"{spec.memory}")
         if self._arrays:
             raise ConfigError(f"{self._path}: {min(self._arrays)}: is of no stage of the network")

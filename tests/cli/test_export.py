@@ -105,7 +105,10 @@ def test_inspect_of_onnx_and_of_plain(call: Call, checkpoint: Path, tmp_path: Pa
         (["CHECKPOINT", "--dtype", "bf16"], "--dtype: got 'bf16', expected one of 'float32', 'bfloat16', 'float16'"),
         (["CHECKPOINT", "--format", "torch", "--dtype", "int8"], "--dtype: got 'int8' with --format torch"),
         (["CHECKPOINT", "--out", "team.onnx"], "--out: got 'team.onnx', expected a name that ends in .safetensors"),
-        (["CHECKPOINT", "--out", "none/team.safetensors"], "--out: got 'none/team.safetensors', expected a directory that exists"),
+        (
+            ["CHECKPOINT", "--out", "none/team.safetensors"],
+            "--out: got 'none/team.safetensors', expected a directory that exists",
+        ),
         (["CHECKPOINT", "--observations", "0"], "--observations: got '0', expected a whole number of at least 1"),
         (["nowhere"], "nowhere: no such directory, expected a checkpoint"),
     ],

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from k24_rllib.checks import ConfigError
 from k24_rllib.serve import DTYPES, Cell, Linear, Numbers, Spec, Team, load_agent, read_team, write_team
 from k24_rllib.serve.container import read_container, write_container
-from k24_rllib.serve.pattern_bits import pack_indices
 from k24_rllib.serve.report import dense_bytes
 
 KINDS = ["2:4", "2:4 feedforward", "1:4 one mask", "kaleidoscope", "independent", "dense"]
@@ -89,9 +88,7 @@ def wide_team(dtype: str, owners: int = 10, hidden: int = 256, obs_dim: int = 60
     inputs += -inputs % 4
     rest = (layer("fc2", hidden, hidden), layer("fc3", hidden, hidden), layer("fc4", actions, hidden))
     agents = tuple(f"agent_{i}" for i in range(owners))
-    spec = Spec(
-        "K24QMix", "any", agents, inputs - owners, actions, owners, None, True, False, hidden, dtype, "0.1.0"
-    )
+    spec = Spec("K24QMix", "any", agents, inputs - owners, actions, owners, None, True, False, hidden, dtype, "0.1.0")
     return Team(spec, (layer("fc1", hidden, inputs), cell, *rest))
 
 
