@@ -226,8 +226,13 @@ def _cell(name: str, module: GRU | IndependentGRU, dtype: str) -> Cell:
     cells: list[Any] = [module] if isinstance(module, GRU) else list(module.cells)
     of_cells = zip(*(cell.parameters_in_order() for cell in cells), strict=True)
     w_ih, w_hh, b_ih, b_hh = (_array(torch.stack(list(its))) for its in of_cells)
-    numbers = [Numbers.of(f"{name}.{key}", its, dtype) for key, its in (("w_ih", w_ih), ("w_hh", w_hh))]
-    return Cell(name, *numbers, b_ih, b_hh)
+    return Cell(
+        name,
+        w_ih=Numbers.of(f"{name}.w_ih", w_ih, dtype),
+        w_hh=Numbers.of(f"{name}.w_hh", w_hh, dtype),
+        b_ih=b_ih,
+        b_hh=b_hh,
+    )
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -88,12 +88,8 @@ class ServedAgent:
 
 
 def _check_shape(what: str, array: NDArray[Any], expected: tuple[int | None, ...], whose: str = "") -> None:
-    shape = array.shape
-    if (
-        len(shape) != len(expected)
-        or shape[0] < 1
-        or any(e not in (None, s) for s, e in zip(shape, expected, strict=True))
-    ):
+    shape, first = array.shape, expected[0]
+    if shape[1:] != expected[1:] or (shape[0] < 1 if first is None else shape[0] != first):
         sizes = ", ".join("B" if size is None else str(size) for size in expected)
         raise ConfigError(f"{what}: got shape {list(shape)}, expected [{sizes}]{whose}")
 
@@ -110,7 +106,7 @@ def _floats(what: str, given: Any, shape: tuple[int | None, ...], whose: str = "
     if array.dtype != np.float32:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused with what was
             array = array.astype(np.float32)
-    if not np.isfinite(array).all():
+    if not np.logical_and.reduce(np.isfinite(array), axis=None):  # `all` takes twice as long on a team of three
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ConfigError(f"{what}: got {array[place]} at {list(place)}, expected finite numbers")
     return array

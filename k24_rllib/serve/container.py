@@ -40,11 +40,11 @@ def write_container(path: Path | str, arrays: Mapping[str, NDArray[Any]], about:
         about: The rest, as texts; the format, its version and the digest are added.
     """
     content = seal(_safetensors(arrays, {"format": FORMAT, "format_version": FORMAT_VERSION, **about}))
-    replace_file(Path(path), content)
+    write_whole(Path(path), content)
     return len(content)
 
 
-def replace_file(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """Writes a file under another name first, so that it is never there by half.
 
     Raises:
@@ -79,6 +79,12 @@ def _safetensors(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, str]) -
 def seal(content: bytes) -> bytes:
     """Returns a file's content with its digest where there are 64 zeros."""
     return content.replace(_field(NO_DIGEST), _field(hashlib.sha256(content).hexdigest()), 1)
+
+
+def is_sealed(content: bytes, digest: str) -> bool:
+    """Returns whether a file's content is what `seal` gave this digest to."""
+    blank = content.replace(_field(digest), _field(NO_DIGEST), 1)
+    return hashlib.sha256(blank).hexdigest() == digest
 
 
 def _field(digest: str) -> bytes:
@@ -118,8 +124,7 @@ def read_container(path: Path) -> tuple[Arrays, dict[str, str]]:
     length = 8 + size + max((end for _, _, _, end in places.values()), default=0)
     if len(content) < length:
         raise ConfigError(f"{path}: is truncated (got {len(content)} bytes, expected {length})")
-    blank = content.replace(_field(digest), _field(NO_DIGEST), 1)
-    if hashlib.sha256(blank).hexdigest() != digest:
+    if not is_sealed(content, digest):
         raise ConfigError(f"{path}: is damaged (its digest is not its content's)")
     check_format(path, about)
     data = memoryview(content)[8 + size :]

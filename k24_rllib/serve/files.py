@@ -296,7 +296,8 @@ class _Reader:
             full[kept] = stored
             stored = full
         numbers = Numbers(self._dtype, stored, scale)
-        self._finite(name, numbers.float32())
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            self._finite(name, numbers.float32())
         return numbers
 
     def _biases(self, name: str, size: int, counts: tuple[int, ...] = ()) -> NDArray[np.float32]:

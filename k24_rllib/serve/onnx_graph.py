@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from k24_rllib.serve.backend import UNAVAILABLE, need
-from k24_rllib.serve.container import FORMAT, FORMAT_VERSION, NO_DIGEST, replace_file
+from k24_rllib.serve.container import FORMAT, FORMAT_VERSION, NO_DIGEST, write_whole
 from k24_rllib.serve.files import spec_text
 from k24_rllib.serve.number_types import Numbers
 from k24_rllib.serve.pattern_bits import pattern_table
@@ -43,7 +43,7 @@ def write_onnx(path: Path | str, team: Team) -> int:
     content: bytes = model.SerializeToString()
     digest = hashlib.sha256(content).hexdigest().encode()
     content = content.replace(digest_field(NO_DIGEST.encode()), digest_field(digest), 1)
-    replace_file(Path(path), content)
+    write_whole(Path(path), content)
     return len(content)
 
 

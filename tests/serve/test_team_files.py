@@ -193,7 +193,7 @@ def test_another_version_and_another_kind_of_file(make: Callable, tmp_path: Path
     from k24_rllib.qmix.weights import save_weights
 
     save_weights(made.model, made.config, path)
-    with pytest.raises(ConfigError, match="is of format 'k24_rllib weights 1', .*rllib export .* makes one"):
+    with pytest.raises(ConfigError, match=r"is of format 'k24_rllib weights 1', .*rllib export .* makes one"):
         load_agent(path)
     with pytest.raises(ConfigError, match=r"none.safetensors: can't be read \(No such file"):
         load_agent(tmp_path / "none.safetensors")
