@@ -20,7 +20,7 @@ from k24_rllib.serve.torch_backend import ProgramBackend, write_program
 KINDS = ["2:4", "2:4 feedforward", "1:4 one mask", "kaleidoscope", "independent", "dense"]
 FORMS = ["packed", "plain", "onnx"]
 SHARE_EQUAL = {"bfloat16": 0.97, "float16": 0.99, "int8": 0.95}
-"""Of actions, at least, with weights in fewer bits; random networks' values lie closer than those of trained ones."""
+"""Of actions, at least, with weights in fewer bits; docs/serving.md has the shares of a trained team."""
 
 
 def load(path: Path, team: Team, form: str) -> ServedAgent:
