@@ -46,7 +46,18 @@ _MODULES = {
     "register_team_env": "registration",
     "team_env_names": "envs",
 }
-_ROOMS = ("algorithms", "callbacks", "comparison", "envs", "experiments", "kernels", "models", "qmix", "sparsity")
+_ROOMS = (
+    "algorithms",
+    "callbacks",
+    "comparison",
+    "envs",
+    "experiments",
+    "kernels",
+    "models",
+    "qmix",
+    "serve",
+    "sparsity",
+)
 """What can be asked for as an attribute of the package without an import of its own."""
 
 __all__ = [

@@ -13,6 +13,7 @@ ROOT = Path(k24_rllib.__file__).parent
 FLOORS = [
     "kernels",
     "sparsity",
+    "serve",
     "envs",
     "models",
     "monitoring",
@@ -26,7 +27,12 @@ FLOORS = [
 ]
 SHARED = ["cache_directory", "lazy", "checks", "registry", "settings", "reporting", "command_line"]
 """Modules beside the floors, of which each may use those before it."""
-GROUND = {"kernels": {"ray", "gymnasium", "numpy"}, "sparsity": {"ray", "gymnasium", "numpy"}, "envs": {"torch", "ray"}}
+GROUND = {
+    "kernels": {"ray", "gymnasium", "numpy"},
+    "sparsity": {"ray", "gymnasium", "numpy"},
+    "envs": {"torch", "ray"},
+    "serve": {"ray", "gymnasium"},
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -94,6 +100,21 @@ def test_sparsity_works_where_ray_is_not_installed() -> None:
         "ray",
     )
     assert done.stdout.strip() == "torch.Size([3, 5, 2])", done.stderr
+
+
+def test_serving_works_where_neither_ray_nor_torch_is_installed() -> None:
+    done = run_without(
+        "import numpy as np\n"
+        "from k24_rllib.serve import Linear, Numbers, ServedAgent, Spec, Team\n"
+        "from k24_rllib.serve.backend import make_backend\n"
+        "weight = Numbers.of('w', np.ones((1, 2, 3), np.float32), 'float32')\n"
+        "spec = Spec('QMix', 'any', ('a',), 3, 2, 1, (0,), False, False, 0, 'float32', '0')\n"
+        "team = Team(spec, (Linear('fc1', False, weight, np.array([[0, 1]], np.float32)),))\n"
+        "agent = ServedAgent(spec, make_backend('numpy', team))\n"
+        "print(agent.act(np.ones((1, 1, 3)), agent.initial_state(1))[0])",
+        *("ray", "gymnasium", "torch", "safetensors"),
+    )
+    assert done.stdout.strip() == "[[1]]", done.stderr
 
 
 def test_the_loss_works_where_ray_is_not_installed() -> None:

@@ -1,4 +1,4 @@
-"""The command line: `rllib train`, `evaluate`, `compare`, `config`, `bench`; `k24` is another name of the program."""
+"""The command line: `rllib train` and the rest of `COMMANDS`; `k24` is another name of the program."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ HELP = """\
 usage: {program} train -f FILE [options]
        {program} evaluate CHECKPOINT [options]
        {program} compare RUN_OR_YAML... [options]
+       {program} export CHECKPOINT [options]
+       {program} inspect FILE
        {program} config [ALGORITHM] [options]
        {program} bench [WHAT ...] [options]
 
@@ -26,6 +28,8 @@ commands:
   train       train what a YAML file describes, through Ray Tune
   evaluate    play greedy episodes with a checkpoint and print the return
   compare     several methods and seeds, run or read: a table and a figure with intervals
+  export      write a checkpoint's team to a file that acts without Ray
+  inspect     what is in such a file: layers, bytes, patterns
   config      every setting: default, bounds, what it does; or a file to start from
   bench       time environments, rollouts, updates and training (in a checkout)
 
@@ -36,7 +40,7 @@ example:
   {program} train -f tuned_examples/k24_spread.yaml
 """
 
-COMMANDS = ("train", "evaluate", "compare", "config", "bench")
+COMMANDS = ("train", "evaluate", "compare", "export", "inspect", "config", "bench")
 """Each is a module of this package with `run(program, words)`, imported when it is asked for."""
 _SAID_BY_US = "^A worker died or was killed while executing|killed due to memory pressure"
 """Ray's pages about dead workers, for which trials say a line; Ray reads the switch when it is imported."""

@@ -74,7 +74,14 @@ def is_weights_file(given: str | Path) -> bool:
 
 
 def policy_of(checkpoint: Path) -> QMixTorchPolicy:
-    """Returns the policy of a checkpoint, or of a file of weights; it needs no Ray, so that what can't be is soon said.
+    """Returns the policy of a checkpoint, or of a file of weights; see `config_and_policy_of`."""
+    return config_and_policy_of(checkpoint)[1]
+
+
+def config_and_policy_of(checkpoint: Path) -> tuple[QMixConfig, QMixTorchPolicy]:
+    """Returns what a checkpoint, or a file of weights, was made by, and its policy on the CPU.
+
+    It needs no Ray, so that what can't be is soon said.
 
     Raises:
         ConfigError: for what this version can't read.
@@ -83,12 +90,13 @@ def policy_of(checkpoint: Path) -> QMixTorchPolicy:
         from k24_rllib.qmix.weights import config_of, load_network, read_weights
 
         weights = read_weights(checkpoint)
-        policy = config_of(weights).build_policy()
+        config = config_of(weights)
+        policy = config.build_policy()
         load_network(str(checkpoint), weights.tensors, policy.model)
-        return policy
+        return config, policy
     config = _acting_config(checkpoint)
     config.num_gpus = 0
-    return _of_this_version(checkpoint, lambda: _with_state(config.build_policy(), checkpoint))
+    return config, _of_this_version(checkpoint, lambda: _with_state(config.build_policy(), checkpoint))
 
 
 def check_fits(checkpoint: Path, configs: Sequence[QMixConfig]) -> None:

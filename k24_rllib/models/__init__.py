@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from k24_rllib.lazy import names_from
-from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, agent_inputs, through_layers
+from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, Stage, agent_inputs, through_layers
 from k24_rllib.models.feedforward_agent import FeedforwardAgent
 from k24_rllib.models.gru_agent import GRUAgent
 from k24_rllib.models.mixers import MIXERS, IndependentMixer, QMixer, VDNMixer
@@ -49,6 +49,7 @@ __all__ = [
     "LayerFactory",
     "OwnerGroups",
     "QMixer",
+    "Stage",
     "TeamModel",
     "VDNMixer",
     "agent_inputs",

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from k24_rllib.checks import ConfigError
 from k24_rllib.registry import Registry
 from k24_rllib.sparsity import JointWeights, LayerWeights, MaskedLayer, Memory
 
@@ -29,6 +30,15 @@ class AgentWeights:
 
     layers: list[LayerWeights]  # from input to output
     probs: Tensor | None = None  # of all masks together, with gradient, where one pass made them; see `JointWeights`
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of the modules that make an agent's values of its inputs, one after the other."""
+
+    name: str  # as in the agent
+    module: nn.Module  # a masked layer, a `GRU` or an `IndependentGRU`
+    relu: bool = False  # whether negative outputs become 0
 
 
 class Agent(nn.Module, ABC):
@@ -84,6 +94,17 @@ class Agent(nn.Module, ABC):
     def owned_modules(self) -> list[nn.Module]:
         """Returns the modules beside masked layers that hold numbers of each owner's own, such as a cell for each."""
         return []
+
+    def stages(self) -> list[Stage]:
+        """Returns what values are made by, from input to output, so that the agent can act without its class.
+
+        Raises:
+            ConfigError: here; an agent that is a row of layers and GRUs overrides it.
+        """
+        raise ConfigError(
+            f"agent {type(self).__name__}: can't be exported: its class has no `stages`, which say what it is made of; "
+            "expected gru, feedforward or an agent that has"
+        )
 
     @property
     def tells_owners_apart(self) -> bool:

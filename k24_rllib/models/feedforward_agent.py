@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, through_layers
+from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, Stage, through_layers
 from k24_rllib.sparsity import MaskedLayer
 
 
@@ -43,6 +43,11 @@ class FeedforwardAgent(Agent):
     def layers(self) -> list[MaskedLayer]:
         """Returns all layers, from input to output."""
         return [self.fc1, self.middle, self.fc2, self.fc3, self.fc4]
+
+    def stages(self) -> list[Stage]:
+        """Returns all layers, in order."""
+        names = ("fc1", "middle", "fc2", "fc3", "fc4")
+        return [Stage(name, layer, name != "fc4") for name, layer in zip(names, self.layers(), strict=True)]
 
     def initial_hidden(self, groups: int, rows: int) -> Tensor:
         """Returns `[A, R, 0]`: there is nothing to remember."""

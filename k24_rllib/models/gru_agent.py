@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, through_layers
+from k24_rllib.models.agent import AGENTS, Agent, AgentWeights, LayerFactory, Stage, through_layers
 from k24_rllib.models.gru import GRU, IndependentGRU
 from k24_rllib.sparsity import MaskedLayer
 
@@ -52,6 +52,11 @@ class GRUAgent(Agent):
     def layers(self) -> list[MaskedLayer]:
         """Returns the fully connected layers, from input to output."""
         return [self.fc1, self.fc2, self.fc3, self.fc4]
+
+    def stages(self) -> list[Stage]:
+        """Returns the layers and the GRU, in order."""
+        first, *rest = (Stage(f"fc{i}", layer, i < 4) for i, layer in enumerate(self.layers(), 1))
+        return [first, Stage("middle", self.middle), *rest]
 
     def owned_modules(self) -> list[nn.Module]:
         """Returns the owners' own GRUs, if they have any."""

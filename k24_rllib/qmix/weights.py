@@ -6,7 +6,6 @@ the settings that the network is made of. Its digest is of all of the file's byt
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from k24_rllib.checks import ConfigError
 from k24_rllib.models import MODEL_NAME
 from k24_rllib.qmix.manifest import replace_file
+from k24_rllib.serve.container import NO_DIGEST, is_sealed, seal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,6 @@ WEIGHTS_FILE = "weights.safetensors"
 """Its name in a checkpoint."""
 FORMAT = "k24_rllib weights"
 FORMAT_VERSION = 1
-_NO_DIGEST = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,10 @@ def save_weights(model: nn.Module, config: QMixConfig, path: Path | str) -> None
         "layer": str(config.layer or config.own_layer),
         "agents": str(model.num_agents),
         "settings": json.dumps(shared_settings(config)),
-        "digest": _NO_DIGEST,
+        "digest": NO_DIGEST,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    content: bytes = save(tensors, about)
-    digest = hashlib.sha256(content).hexdigest()
-    replace_file(Path(path), content.replace(_field(_NO_DIGEST), _field(digest), 1))
+    replace_file(Path(path), seal(save(tensors, about)))
 
 
 def read_weights(path: Path | str) -> Weights:
@@ -131,17 +128,11 @@ def _about(path: Path, content: bytes) -> dict[str, str]:
         kind, version, digest = about["format"], about["format_version"], about["digest"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(f"{path}: is no file of weights of k24_rllib, or a damaged one") from None
-    blank = content.replace(_field(digest), _field(_NO_DIGEST), 1)
-    if hashlib.sha256(blank).hexdigest() != digest:
+    if not is_sealed(content, digest):
         raise ConfigError(f"{path}: is damaged (its digest is not its content's)")
     if kind != FORMAT or version != str(FORMAT_VERSION):
         raise ConfigError(f"{path}: is of format {f'{kind} {version}'!r}, expected {FORMAT} {FORMAT_VERSION}")
     return {str(key): str(value) for key, value in about.items()}
-
-
-def _field(digest: object) -> bytes:
-    """Returns the digest as it stands in a file."""
-    return f'"digest":"{digest}"'.encode()
 
 
 def config_of(weights: Weights) -> QMixConfig:

@@ -12,6 +12,7 @@ from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear, kaleidoscope_div
 from k24_rllib.sparsity.layer import LAYERS, DenseLinear, IndependentLinear, JointWeights, LayerWeights, MaskedLayer
 from k24_rllib.sparsity.memory import Memory
 from k24_rllib.sparsity.metrics import MaskFlipTracker, kaleidoscope_metrics, pattern_metrics
+from k24_rllib.sparsity.packed import KeptWeights
 from k24_rllib.sparsity.patterns import (
     ESTIMATORS,
     NM_RATIOS,
@@ -44,6 +45,7 @@ __all__ = [
     "JointPatterns",
     "JointWeights",
     "KaleidoscopeLinear",
+    "KeptWeights",
     "LayerWeights",
     "MaskFlipTracker",
     "MaskedLayer",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from k24_rllib.checks import ConfigError, check_number
 from k24_rllib.sparsity.layer import LAYERS, MaskedLayer
 from k24_rllib.sparsity.memory import FLOAT_BYTES, Memory
+from k24_rllib.sparsity.packed import KeptWeights
 
 LAYER_WEIGHT_GROWTH = 2.0
 """Each layer counts this many times as much in the diversity loss as the one before it: 1, 2, 4, 8."""
@@ -75,6 +76,11 @@ class KaleidoscopeLinear(MaskedLayer):
             owner_numbers=owner_numbers,
             owner_size=FLOAT_BYTES * owner_numbers + mask_bytes,
         )
+
+    @torch.no_grad()
+    def kept(self) -> KeptWeights:
+        """Returns each owner's weights, which differ in value where they are kept; see `MaskedLayer.kept`."""
+        return KeptWeights(self.weights(explore=False), self.kept_bias(), pruned=True)
 
     @torch.no_grad()
     def reset(self, fraction: float, generator: torch.Generator | None = None) -> Tensor:

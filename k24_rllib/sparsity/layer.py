@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from k24_rllib.checks import check_number
 from k24_rllib.registry import Registry
 from k24_rllib.sparsity.memory import Memory
+from k24_rllib.sparsity.packed import KeptWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,18 @@ class MaskedLayer(nn.Module, ABC):
     def memory(self) -> Memory:
         """Returns the memory that acting needs for this layer; here that of a dense layer which all owners share."""
         return Memory.shared(self.weight.numel() + self.num_biases)
+
+    @torch.no_grad()
+    def kept(self) -> KeptWeights:
+        """Returns what acting needs of this layer, with the most likely masks: here each owner's weights as they are.
+
+        A layer that owners share in a way of its own says so, and takes less.
+        """
+        return KeptWeights(self.weights(explore=False).detach()[: self.num_distinct], self.kept_bias())
+
+    def kept_bias(self) -> Tensor | None:
+        """Returns the bias of all owners, `[1, J]`, or of each, `[A, J]`; None without one."""
+        return None if self.bias is None else self.bias.detach().view(-1, self.out_features)
 
     @property
     def num_biases(self) -> int:

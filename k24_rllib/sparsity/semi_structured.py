@@ -20,6 +20,7 @@ from k24_rllib.checks import ConfigError, check_bool, check_choice, check_number
 from k24_rllib.sparsity.joint import JointPatterns
 from k24_rllib.sparsity.layer import LAYERS, JointWeights, LayerWeights, MaskedLayer
 from k24_rllib.sparsity.memory import FLOAT_BYTES, Memory
+from k24_rllib.sparsity.packed import KeptWeights
 from k24_rllib.sparsity.patterns import (
     NM_RATIOS,
     PatternDraw,
@@ -167,6 +168,11 @@ class SemiStructuredLinear(MaskedLayer):
             owner_numbers=owner_numbers,
             owner_size=FLOAT_BYTES * owner_numbers + mask_bytes,
         )
+
+    def kept(self) -> KeptWeights:
+        """Returns the shared weights and each mask's patterns; see `MaskedLayer.kept`."""
+        weight = self.weight.detach().unsqueeze(0)
+        return KeptWeights(weight, self.kept_bias(), (self.n, self.m), self.most_likely_patterns())
 
     def pattern_logits(self) -> Tensor:
         """Returns the normalised logits of each group's patterns, `[R, J, G, P]`, `-inf` where one may not be taken."""

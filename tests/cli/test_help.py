@@ -19,6 +19,8 @@ def test_help_names_the_commands(call: Callable[..., subprocess.CompletedProcess
     assert "rllib train -f FILE" in outcome.stdout
     assert "rllib evaluate CHECKPOINT" in outcome.stdout
     assert "rllib compare RUN_OR_YAML..." in outcome.stdout
+    assert "rllib export CHECKPOINT" in outcome.stdout
+    assert "rllib inspect FILE" in outcome.stdout
 
 
 def test_k24_is_the_same_program_and_says_its_own_name(
@@ -41,6 +43,8 @@ def test_version(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
             "--set --stop --seed --num-samples --storage-path --restore --resume --ray-address --checkpoint-freq -v",
         ),
         ("evaluate", "--episodes --seed -v"),
+        ("export", "--format --dtype --out --observations --import -v"),
+        ("inspect", "FILE -v"),
         ("compare", "--seeds --out --set --stop --at --window --metric --csv --json --figure --no-return -v"),
     ],
 )

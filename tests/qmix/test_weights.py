@@ -103,13 +103,11 @@ def test_what_is_no_json_is_not_shared(small: Any, bare_policy: Any, tmp_path: P
 
 def forged(path: Path, **changes: str) -> Path:
     """Writes a file of weights as a stranger may: with a digest that is right, and metadata of their own."""
-    from k24_rllib.qmix.weights import _NO_DIGEST, _field, hashlib
+    from k24_rllib.serve.container import NO_DIGEST, seal
 
     content = path.read_bytes()
     about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    content = save(load_file(path), {**about, **changes, "digest": _NO_DIGEST})
-    digest = hashlib.sha256(content).hexdigest()
-    path.write_bytes(content.replace(_field(_NO_DIGEST), _field(digest), 1))
+    path.write_bytes(seal(save(load_file(path), {**about, **changes, "digest": NO_DIGEST})))
     return path
 
 
