@@ -201,6 +201,10 @@ def _stage(stage: Stage, dtype: str) -> Linear | Cell:
 
 
 def _linear(name: str, layer: Any, relu: bool, dtype: str) -> Linear:
+    if layer.owner_gain is not None:
+        raise ConfigError(
+            "owner_scale: got true, which no format holds yet, expected a team that was trained with false"
+        )
     kept = layer.kept()
     weight, bias = _array(kept.weight), None if kept.bias is None else _array(kept.bias)
     made = Linear(

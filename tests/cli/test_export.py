@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
+from k24_rllib import QMixConfig
 from k24_rllib.experiments.checkpoints import config_and_policy_of
 from k24_rllib.experiments.export import FORMATS, compare_actions
+from k24_rllib.qmix.weights import save_weights
 from k24_rllib.serve import load_agent
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -118,6 +120,17 @@ def test_bad_words(call: Call, checkpoint: Path, words: list[str], said: str) ->
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_no_format_holds_is_refused(call: Call, tmp_path: Path) -> None:
+    """Owners' gains would be left out, and the team would act otherwise."""
+    config = QMixConfig().environment("mpe_simple_spread", env_config={"N": 2}).training(owner_scale=True)
+    weights = tmp_path / "weights.safetensors"
+    save_weights(config.build_policy().model, config, weights)
+    done = call("export", weights, "--out", tmp_path / "team.safetensors")
+    assert done.returncode == 2
+    assert "owner_scale: got true" in done.stderr
+    assert not (tmp_path / "team.safetensors").exists()
 
 
 def test_inspect_refuses_what_is_no_team(call: Call, checkpoint: Path, tmp_path: Path) -> None:
