@@ -22,6 +22,7 @@ FLOORS = [
     "registration",
     "experiments",
     "comparison",
+    "report",
     "cli",
 ]
 SHARED = ["lazy", "checks", "registry", "settings", "reporting", "command_line"]
