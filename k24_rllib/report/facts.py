@@ -90,7 +90,7 @@ def _commands(trial: Trial, checkpoint: Path | None) -> str:
             experiment_file(trial),
         ]
     if checkpoint is not None:
-        place = shlex.quote(str(checkpoint))
+        place = shlex.quote(str(trial.directory / checkpoint.name))
         lines += [f"rllib evaluate {place}", f"rllib play {place} --gif episodes.gif"]
     lines.append(f"rllib report {shlex.quote(str(trial.directory))}")
     return "\n".join(lines)
