@@ -22,7 +22,7 @@ PACKAGES = ("torch", "ray", "numpy")
 def summary_section(trial: Trial, reference: tuple[float, float] | None) -> Section:
     """Returns how far a run came, and how good it was."""
     rows = [
-        ["what", ""],
+        ["what", "value"],
         ["algorithm", trial.run.algorithm or "not known"],
         ["environment", str(trial.run.environment)],
         ["seed", "none given" if trial.run.seed is None else str(trial.run.seed)],
@@ -67,12 +67,12 @@ def remake_section(trial: Trial, checkpoint: Path | None, manifest: Mapping[str,
     notes = []
     wrote = (manifest or {}).get("versions")
     if isinstance(wrote, Mapping):
-        rows = [["versions that trained it", ""], *([str(name), str(version)] for name, version in wrote.items())]
+        rows = [["versions that trained it", "value"], *([str(name), str(version)] for name, version in wrote.items())]
         tables.append(Table(rows))
     else:
         notes.append("its checkpoint does not tell with which versions it was trained")
     here = {**versions(PACKAGES), **{key: str(value) for key, value in machine().items()}}
-    tables.append(Table([["this report was made with", ""], *([key, value] for key, value in here.items())]))
+    tables.append(Table([["this report was made with", "value"], *([key, value] for key, value in here.items())]))
     return Section("Settings, versions, and how to make it again", notes, tables, text=_commands(trial, checkpoint))
 
 

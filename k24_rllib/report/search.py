@@ -61,7 +61,7 @@ def search_sections(directory: Path, trials: Sequence[Trial]) -> list[Section]:
     found = [_found(trial, axes, ends) for trial in trials]
     found.sort(key=lambda each: math.inf if math.isnan(each.metric) else sign * each.metric)
     notes += [f"{each.name}: {note}" for each in found for note in each.trial.notes][:MOST_ROWS]
-    how = [["what", ""], *([key, as_yaml(value)] for key, value in section.items())]
+    how = [["what", "value"], *([key, as_yaml(value)] for key, value in section.items())]
     tables = [Table(how, "The search, as the file has it"), _table(found, axes, name)]
     return [
         Section(f"Search: {len(found)} trials, the best first", notes, tables, image=_picture(directory)),

@@ -16,6 +16,8 @@ EPISODES = ("evaluation", "env_runners", "hist_stats", "episode_reward")
 """Where RLlib keeps the return of each of an evaluation's episodes."""
 MOST_MARKS = 60
 """More would cover the lines; a note says that there were others."""
+MOST_NAMED = 12
+"""In words; all can be read by pointing at them."""
 
 PANELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Loss", ("loss", "loss_td"), "Falls, then hovers; a rise without end is divergence."),
@@ -99,6 +101,9 @@ def _return_chart(trial: Trial, reference: tuple[float, float] | None, shown: Se
         random, scripted = reference
         second = ("score (0 = random policy, 1 = scripted)", 1 / (scripted - random), -random)
     about = "Raw team return of an episode. Bands are 95% intervals over the episodes of one evaluation."
+    if shown:
+        names = ", ".join(f"{mark.name} at {mark.x:,.0f}" for mark in shown[:MOST_NAMED])
+        about = f"{about} Dotted lines, here and below: {names}{', ...' if len(shown) > MOST_NAMED else ''}."
     return Chart("Return", lines, y_label="team return", about=about, marks=shown, second=second)
 
 

@@ -81,7 +81,9 @@ def test_the_keys_do_what_the_page_says(page: Path) -> None:
 
 
 def test_the_page_is_no_wider_than_a_narrow_screen(page: Path) -> None:
-    measure = '<script>document.documentElement.dataset.wide = document.documentElement.scrollWidth - innerWidth</script>'
+    measure = (
+        "<script>document.documentElement.dataset.wide = document.documentElement.scrollWidth - innerWidth</script>"
+    )
     page.write_text(page.read_text().replace("</body>", f"{measure}</body>"))
     document, _ = browse(page, width=400)
     assert int(document.partition('data-wide="')[2].partition('"')[0]) <= 0

@@ -175,7 +175,9 @@ def test_a_run_that_goes_on(trial: Path) -> None:
     text = (trial / "result.json").read_text().splitlines()
     (trial / "result.json").write_text("\n".join(text[:5]) + "\n")
     html = Tags(page(trial)).text
-    assert "not finished: still going on, or stopped: this is what there is at 500 environment steps, after 0:05" in html
+    assert (
+        "not finished: still going on, or stopped: this is what there is at 500 environment steps, after 0:05" in html
+    )
 
 
 def test_a_run_that_failed_or_was_never_built(trial: Path, tmp_path: Path) -> None:

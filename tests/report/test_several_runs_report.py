@@ -27,7 +27,9 @@ def two_methods(make_trial: Make, tmp_path: Path) -> list[str]:
     """Four seeds of each of two methods."""
     for method, gain in (("slow", 0.0), ("fast", 5.0)):
         for seed in range(4):
-            points = [line(s, -60 + s / 50 + gain + seed, {"loss": 1 / s + seed}, done=s == 500) for s in (100, 300, 500)]
+            points = [
+                line(s, -60 + s / 50 + gain + seed, {"loss": 1 / s + seed}, done=s == 500) for s in (100, 300, 500)
+            ]
             make_trial(points, f"{method}/QMix_{seed}", seed=seed, lr=0.1 if gain else 0.2)
     return [f"slow={tmp_path / 'slow'}", str(tmp_path / "fast")]
 
@@ -75,7 +77,9 @@ def test_runs_that_cannot_be_compared_are_still_listed(make_trial: Make, tmp_pat
 
 def test_a_csv_file_is_compared_too(tmp_path: Path) -> None:
     file = tmp_path / "points.csv"
-    file.write_text("method,seed,env_steps,greedy_return,wall_s\n<b>a,0,10,1,1\n<b>a,1,10,2,1\nb,0,10,3,1\nb,1,10,4,1\n")
+    file.write_text(
+        "method,seed,env_steps,greedy_return,wall_s\n<b>a,0,10,1,1\n<b>a,1,10,2,1\nb,0,10,3,1\nb,1,10,4,1\n"
+    )
     text = Tags(render(report_on([str(file)]))).text
     assert "<b>a" in text
     assert "1.00 [1.00, 1.00]" in text  # b is better than a

@@ -94,10 +94,6 @@ class LineChart {
       });
       legend.append(button);
     });
-    if (this.chart.marks.length) {
-      const names = this.chart.marks.slice(0, 6).map((mark) => `${mark.name} at ${short(mark.x)}`).join(", ");
-      legend.append(element("span", { class: "key" }, `\u2506 ${names}${this.chart.marks.length > 6 ? ", ..." : ""}`));
-    }
     legend.append(...this.tools());
     return legend;
   }

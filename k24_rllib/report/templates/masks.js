@@ -51,7 +51,7 @@ class MaskPicture {
     fill(this.second, layer.owners);
     this.second.selectedIndex = Math.min(1, layer.owners.length - 1);
     this.cell = null;
-    const fits = Math.floor((this.frame.clientWidth - 20) / layer.inputs);
+    const fits = Math.floor((this.frame.parentElement.clientWidth - 20) / layer.inputs);
     this.zoom.value = Math.max(1, Math.min(fits, Math.ceil(MOST_HEIGHT / layer.outputs), MOST_ZOOM));
     this.draw();
   }
