@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_version(trial: Path) -> None:
 
 
 def test_a_path_that_is_no_run(trial: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file or directory.*did you mean 'exp'"):
+    with pytest.raises(ConfigError, match=r"no such file or directory.*did you mean 'exp'"):
         report_on([str(tmp_path / "exq")])
     inside = trial / "checkpoint_000000" / "policies"
     with pytest.raises(ConfigError, match=f"holds no trial.*the nearest directory with some is {trial}$"):

@@ -141,7 +141,7 @@ def long_runs(make_trial: Make, tmp_path: Path) -> list[str]:
                 line(
                     20_000 * number,
                     -80.0 + method + seed + number if number % 5 == 0 else None,
-                    {name: (seed + 1) / number for name in names},
+                    dict.fromkeys(names, (seed + 1) / number),
                     done=number == 50,
                     config=filler,
                 )
