@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -83,7 +84,7 @@ def _runs_section(trials: Sequence[Trial]) -> Section:
                 trial.status,
                 f"{trial.steps:,}",
                 f"{points[-1].greedy_return:.2f}" if points else "-",
-                f"rllib report {trial.directory}",
+                f"rllib report {shlex.quote(str(trial.directory))}",
             ]
         )
     notes = [f"{trial.directory.name}: {note}" for trial in trials for note in trial.notes]

@@ -6,6 +6,7 @@ import base64
 import csv
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,6 @@ from k24_rllib.report.reading import Trial
 MOST_ROWS = 200
 MOST_CURVES = 28
 """As many as have a look of their own."""
-OF_A_ROW = ("trial", "measured_at", "steps", "seconds", "stopped_by", "path")
-"""Columns of `search.csv` beside the metric and the settings."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,10 @@ def search_sections(directory: Path, trials: Sequence[Trial]) -> list[Section]:
     found.sort(key=lambda each: math.inf if math.isnan(each.metric) else sign * each.metric)
     notes += [f"{each.name}: {note}" for each in found for note in each.trial.notes][:MOST_ROWS]
     how = [["what", "value"], *([key, as_yaml(value)] for key, value in section.items())]
+    best = f"rllib report {shlex.quote(str(found[0].trial.directory))}  # the best one's own page" if found else ""
     tables = [Table(how, "The search, as the file has it"), _table(found, axes, name)]
     return [
-        Section(f"Search: {len(found)} trials, the best first", notes, tables, image=_picture(directory)),
+        Section(f"Search: {len(found)} trials, the best first", notes, tables, text=best, image=_picture(directory)),
         Section("What each setting made of it", charts=_axis_charts(found, axes, name)),
         Section("The trials over training", charts=_curves(found, name)),
     ]

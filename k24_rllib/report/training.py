@@ -123,7 +123,8 @@ def _margins(results: Sequence[Mapping[str, Any]]) -> dict[int, float]:
             inside = inside.get(part) if isinstance(inside, Mapping) else None
         steps = result_value(result, ENV_STEPS)
         if isinstance(inside, list) and len(inside) > 1 and steps is not None:
-            margin = Evaluation.of([float(value) for value in inside], None).margin
+            returns = [float(value) for value in inside if isinstance(value, int | float)]
+            margin = Evaluation.of(returns, None).margin if returns else math.nan
             if math.isfinite(margin):
                 found[int(steps)] = margin
     return found

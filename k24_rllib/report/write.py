@@ -110,7 +110,7 @@ def _reference(environment: Environment) -> tuple[float, float] | None:
     """Returns the returns that the score's 0 and 1 stand for, where the environment is known and has them."""
     try:
         return score_reference(environment.name, environment.config)
-    except ConfigError:
+    except Exception:  # of settings that nobody could have trained with, or an environment of the user's own
         return None
 
 

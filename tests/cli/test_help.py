@@ -41,6 +41,8 @@ def test_version(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
             "--set --stop --seed --num-samples --storage-path --restore --resume --ray-address --checkpoint-freq -v",
         ),
         ("evaluate", "--episodes --seed -v"),
+        ("play", "--episodes --seed --gif --import -v"),
+        ("report", "--out --open --import -v"),
         ("compare", "--seeds --out --set --stop --at --window --metric --csv --json --figure --no-return -v"),
     ],
 )

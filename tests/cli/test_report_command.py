@@ -90,7 +90,7 @@ def test_a_training_leaves_a_report(call: Call, write: Write, tiny: Spec, tmp_pa
     masks, episode = (next(part[key] for part in data_of(html) if part[key]) for key in ("masks", "episode"))
     assert len(masks) == 4
     assert len(episode["frames"]) == 26
-    assert call("train", "-f", file, "--storage-path", tmp_path / "two", "--no-report").returncode == 0
+    assert call("train", "-f", write(tiny), "--storage-path", tmp_path / "two", "--no-report").returncode == 0
     assert not list((tmp_path / "two").glob("*/report.html"))
 
 

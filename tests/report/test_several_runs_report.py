@@ -105,6 +105,7 @@ def test_a_searchs_trials_are_ranked(search: Path) -> None:
     assert rows[0][1:] == ["-30", "100", "100", "not finished: still going on, or stopped", "0.01", "vdn"]
     assert rows[2][1] == "-"
     assert trials.notes[0].startswith("has not ended")
+    assert trials.text.startswith(f"rllib report {search / 'trial_1_x'}")
     lr, mixer = settings.charts
     assert lr.log_x
     assert sorted(zip(lr.lines[0].x, lr.lines[0].y, strict=True)) == [(1e-4, -50.0), (1e-2, -30.0)]

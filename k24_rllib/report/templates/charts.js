@@ -130,6 +130,7 @@ class LineChart {
     let [x0, x1] = this.zoom ?? whole;
     if (this.chart.ticks.length) [x0, x1] = [-0.5, this.chart.ticks.length - 0.5];
     else if (x0 === x1) [x0, x1] = this.chart.log_x ? [x0 / 2, x1 * 2] : [x0 - 1, x1 + 1];
+    else if (this.zoom === null && this.chart.lines.some((line) => line.points)) [x0, x1] = this.withRoom(x0, x1);
     let [y0, y1] = [Infinity, -Infinity];
     for (const line of this.visible()) {
       line.x.forEach((x, i) => {
@@ -148,6 +149,12 @@ class LineChart {
       y: axis(y0, y1, CHART_HEIGHT - MARGIN.bottom, MARGIN.top, this.logY),
       right: width - right,
     };
+  }
+
+  /* Points at either end are whole where the axis goes on a little. */
+  withRoom(x0, x1) {
+    if (this.chart.log_x) return [x0 / (x1 / x0) ** 0.04, x1 * (x1 / x0) ** 0.04];
+    return [x0 - (x1 - x0) * 0.04, x1 + (x1 - x0) * 0.04];
   }
 
   draw() {
