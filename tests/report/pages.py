@@ -87,7 +87,7 @@ class Tags(HTMLParser):
 def browse(file: Path, *, width: int = 1280, words: Sequence[str] = ()) -> tuple[str, str]:
     """Opens a page in headless Chromium, and returns its document after the scripts ran, and what the console said."""
     assert CHROMIUM is not None
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=3000"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     options += [f"--window-size={width},2000", "--dump-dom", *words]
     done = subprocess.run(
         [CHROMIUM, *options, file.absolute().as_uri()], capture_output=True, text=True, check=True, timeout=300
