@@ -23,6 +23,7 @@ FLOORS = [
     "registration",
     "experiments",
     "comparison",
+    "report",
     "cli",
 ]
 SHARED = ["cache_directory", "lazy", "checks", "registry", "settings", "reporting", "command_line"]

@@ -16,7 +16,9 @@ from k24_rllib.command_line import exit_code
 HELP = """\
 usage: {program} train -f FILE [options]
        {program} evaluate CHECKPOINT [options]
+       {program} play CHECKPOINT [options]
        {program} compare RUN_OR_YAML... [options]
+       {program} report RUN... [options]
        {program} export CHECKPOINT [options]
        {program} inspect FILE
        {program} config [ALGORITHM] [options]
@@ -27,7 +29,9 @@ QMIX, K-2:4 QMIX (learned per-agent 2:4 sparsity) and its baselines on Ray RLlib
 commands:
   train       train what a YAML file describes, through Ray Tune
   evaluate    play greedy episodes with a checkpoint and print the return
+  play        greedy episodes as a film, and their returns
   compare     several methods and seeds, run or read: a table and a figure with intervals
+  report      a run, a comparison or a search as one HTML page
   export      write a checkpoint's team to a file that acts without Ray
   inspect     what is in such a file: layers, bytes, patterns
   config      every setting: default, bounds, what it does; or a file to start from
@@ -40,7 +44,7 @@ example:
   {program} train -f tuned_examples/k24_spread.yaml
 """
 
-COMMANDS = ("train", "evaluate", "compare", "export", "inspect", "config", "bench")
+COMMANDS = ("train", "evaluate", "play", "compare", "report", "export", "inspect", "config", "bench")
 """Each is a module of this package with `run(program, words)`, imported when it is asked for."""
 _SAID_BY_US = "^A worker died or was killed while executing|killed due to memory pressure"
 """Ray's pages about dead workers, for which trials say a line; Ray reads the switch when it is imported."""

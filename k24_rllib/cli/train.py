@@ -62,6 +62,9 @@ def make_parser(program: str) -> Parser:
     parser.add_argument("-f", "--file", metavar="FILE", help="the YAML file")
     _add_changes(parser)
     parser.add_argument("--check", action="store_true", help="only check everything that can be checked, and leave")
+    parser.add_argument(
+        "--no-report", action="store_true", help="write no report.html at the end (in the file: report: false)"
+    )
     start = parser.add_argument_group("where to start from")
     start.add_argument(
         "--restore", metavar="CHECKPOINT", help="start every trial from this checkpoint, counting its steps as done"
@@ -231,12 +234,25 @@ def _train(experiment: Experiment, options: RunOptions, program: str, arguments:
     for row in best:
         _print_winner(experiment, row, program, arguments)
     _print_saved([trial for trial in outcome.failed if trial.checkpoint is not None])
+    if experiment.report and not arguments.no_report:
+        _write_report(experiment.local_directory)
     problems = outcome.problems()
     if problems:
         print(f"go on with     {_resume_command(program, arguments)}", flush=True)
     for problem in problems:
         print_error(problem)
     return 1 if problems else 0
+
+
+def _write_report(directory: Path | None) -> None:
+    """Writes the page about an experiment's results, where these are on this machine."""
+    if directory is None:
+        return
+    from k24_rllib.report import write_after_training
+
+    file = write_after_training(directory)
+    if file is not None:
+        print(f"report         {file}", flush=True)
 
 
 def _report_search(experiment: Experiment, trials: Sequence[Any]) -> Sequence[Any]:

@@ -158,20 +158,40 @@ def read_trial(trial: Path, label: str | None = None) -> Run:
         label: What to call the method; None takes the experiment's name.
 
     Returns:
-        The run. One that is too young for its first evaluation, or failed before it, has no points; one that
-        could not be built has no environment and settings either.
+        The run; see `make_run`.
 
     Raises:
         ConfigError: if the files can't be read, or hold no evaluation because none was asked for.
     """
     if not was_built(trial):
-        return Run(label or experiment_name(trial), Environment(""), None, (), str(trial), failure=_failure(trial, ()))
+        return make_run(trial, {}, (), label)
     given = read_config(trial)
     results = read_results(trial)
+    run = make_run(trial, given, results, label)
+    if results and not run.points and run.failure is None:
+        _check_evaluates(trial, given, results[-1])
+    return run
+
+
+def make_run(
+    trial: Path, given: Mapping[str, Any], results: Sequence[Mapping[str, Any]], label: str | None = None
+) -> Run:
+    """Makes a run of what was read of a trial.
+
+    Args:
+        trial: The trial's directory.
+        given: The settings that it was given.
+        results: What it reported.
+        label: What to call the method; None takes the experiment's name.
+
+    Returns:
+        The run. One that is too young for its first evaluation, or failed before it, has no points; one that
+        could not be built has no environment and settings either.
+    """
+    if not was_built(trial):
+        return Run(label or experiment_name(trial), Environment(""), None, (), str(trial), failure=_failure(trial, ()))
     points = [point for result in results if (point := _point(trial, result)) is not None]
     failure = _failure(trial, results)
-    if results and not points and failure is None:
-        _check_evaluates(trial, given, results[-1])
     environment = Environment(str(given.get("env", "")), json.dumps(given.get("env_config") or {}, sort_keys=True))
     return Run(
         label=label or experiment_name(trial),
@@ -252,10 +272,14 @@ def _read_text(file: Path) -> str:
         raise ConfigError(f"{file}: can't be read ({error.strerror})") from None
 
 
-def read_results(trial: Path) -> list[dict[str, Any]]:
+def read_results(trial: Path, missing: list[str] | None = None) -> list[dict[str, Any]]:
     """Returns what a trial reported; the last line of one that is running may be half written and is left out.
 
     A run that was resumed from a checkpoint repeats what came after it: the later word stands.
+
+    Args:
+        trial: The trial's directory.
+        missing: Takes a line for each result that can't be read, which is then left out.
 
     Raises:
         ConfigError: naming the file, and the line, if it can't be read or holds something else.
@@ -264,19 +288,34 @@ def read_results(trial: Path) -> list[dict[str, Any]]:
     lines = _read_text(file).splitlines()
     results: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
-        try:
-            result = json.loads(line)
-        except ValueError:
-            if number == len(lines):
-                break
-            raise ConfigError(f"{file}: line {number}: is not a result, expected JSON") from None
-        steps = result_value(result, ENV_STEPS) if isinstance(result, dict) else None
-        if steps is None:
-            raise ConfigError(f"{file}: line {number}: has no {ENV_STEPS}, expected a result of k24_rllib")
+        result, wrong = _result(line)
+        if result is None and number == len(lines) and wrong == _NO_JSON:
+            break
+        if result is None:
+            problem = f"{file}: line {number}: {wrong}"
+            if missing is None:
+                raise ConfigError(problem)
+            missing.append(problem)
+            continue
+        steps = result_value(result, ENV_STEPS) or 0.0
         while results and (result_value(results[-1], ENV_STEPS) or 0.0) >= steps:
             results.pop()
         results.append(result)
     return results
+
+
+_NO_JSON = "is not a result, expected JSON"
+
+
+def _result(line: str) -> tuple[dict[str, Any] | None, str]:
+    """Returns the result that a line holds, or None and what is wrong with it."""
+    try:
+        result = json.loads(line)
+    except ValueError:
+        return None, _NO_JSON
+    if not isinstance(result, dict) or result_value(result, ENV_STEPS) is None:
+        return None, f"has no {ENV_STEPS}, expected a result of k24_rllib"
+    return result, ""
 
 
 def _point(trial: Path, result: Mapping[str, Any]) -> Point | None:

@@ -298,15 +298,22 @@ def print_tables(tables: Sequence[Table]) -> None:
     """Prints each environment's figures: how good the methods are, what they cost, and the metrics asked for."""
     for table in tables:
         print(f"\n{table.title}")
-        print_table(_result_rows(table))
-        if any(row.wall_s is not None for row in table.rows):
-            print()
-            print_table(_cost_rows(table))
-        if any(any(row.metrics.values()) for row in table.rows):
-            print()
-            print_table(_metric_rows(table))
+        for number, rows in enumerate(table_cells(table)):
+            if number > 0:
+                print()
+            print_table(rows)
         for note in table.notes:
             print(f"  note: {note}")
+
+
+def table_cells(table: Table) -> list[list[list[str]]]:
+    """Returns the cells of an environment's tables, headers first: how good, how dear, and the metrics asked for."""
+    cells = [_result_rows(table)]
+    if any(row.wall_s is not None for row in table.rows):
+        cells.append(_cost_rows(table))
+    if any(any(row.metrics.values()) for row in table.rows):
+        cells.append(_metric_rows(table))
+    return cells
 
 
 def _result_rows(table: Table) -> list[list[str]]:

@@ -91,6 +91,14 @@ class PettingZooTeamEnv(TeamEnv):
         self._last = step
         return step
 
+    def render(self, copy: int = 0) -> NDArray[np.uint8] | None:
+        """Returns a picture of one copy, of environments made with `render_mode="rgb_array"`; else None."""
+        env = self._originals[copy]
+        if getattr(env, "render_mode", None) != "rgb_array":
+            return None
+        frame: NDArray[np.uint8] | None = env.render()
+        return frame
+
     def close(self) -> None:
         """Closes every copy."""
         for env in self._originals:

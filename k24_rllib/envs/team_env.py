@@ -112,6 +112,10 @@ class TeamEnv(ABC):
             ValueError: if the shape is wrong, an action is not available, or all copies are done.
         """
 
+    def render(self, copy: int = 0) -> NDArray[np.uint8] | None:
+        """Returns a picture of one copy as it stands, `[height, width, 3]`; None where there is none."""
+        return None
+
     def close(self) -> None:  # noqa: B027
         """Releases what the environment holds; most hold nothing."""
 

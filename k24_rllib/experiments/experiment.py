@@ -38,6 +38,7 @@ _EXPERIMENT_KEYS = (
     "max_failures",
     "time_budget_s",
     "loggers",
+    "report",
     # What older files have: `local_dir` is now `storage_path`, the others are keys of `checkpoint_config`.
     "local_dir",
     "checkpoint_freq",
@@ -92,6 +93,8 @@ class Experiment:
     time_budget_s: float | None = None
     loggers: dict[str, dict[str, Any]] = field(default_factory=default_loggers)
     """What writes the results down, and its options; see `experiments.loggers`."""
+    report: bool = True
+    """Whether a page about the results is written at the end."""
     tune: TuneSection | None = None
     """How the space in `config` is searched, where the file says so."""
 
@@ -244,6 +247,7 @@ def _build(name: str, spec: Mapping[str, Any], overrides: Overrides) -> Experime
         max_failures=_first_count("max_failures", spec.get("max_failures"), default=0, low=-1),
         time_budget_s=_check_time_budget(spec.get("time_budget_s")),
         loggers=check_loggers(spec.get("loggers")),
+        report=check_bool("report", spec.get("report", True)),
     )
     run = check_algorithm(spec.get("run"))
     _share_total_steps(run, config, stop)

@@ -94,7 +94,14 @@ def _creator(factory: TeamEnvFactory) -> Callable[[Any], TeamBaseEnv]:
 
 @torch.no_grad()
 def collect_episodes(
-    env: TeamEnv, model: TeamModel, *, epsilon: float, explore: bool, seed: int | None = None, name: str | None = None
+    env: TeamEnv,
+    model: TeamModel,
+    *,
+    epsilon: float,
+    explore: bool,
+    seed: int | None = None,
+    name: str | None = None,
+    watch: Callable[[TeamEnv, TeamStep], None] | None = None,
 ) -> EpisodeBatch:
     """Plays one episode in every copy of `env`.
 
@@ -107,6 +114,7 @@ def collect_episodes(
         explore: Whether masks are drawn (once for all episodes) or the most likely ones.
         seed: Seed of the reset; None goes on with the environment's own stream.
         name: What messages call the environment; None is its class.
+        watch: Is shown the environment, and what it gave, after the reset and after every step.
 
     Returns:
         `E` episodes.
@@ -130,6 +138,8 @@ def collect_episodes(
     hidden = model.initial_hidden(groups)
     running: NDArray[np.bool_] | slice = _running(~step.done)
     _write_observation(episodes, 0, step, running)
+    if watch is not None:
+        watch(env, step)
     for t in range(env.episode_limit):
         obs = torch.from_numpy(step.obs).to(device)
         inputs = model.agent_inputs(obs, last_actions).unsqueeze(1)  # [N, 1, E, I]
@@ -143,6 +153,8 @@ def collect_episodes(
         except (Exception, Overdue) as error:
             raise fault_at(f"step {t + 1}", error) from error
         _write_transition(episodes, t, actions, step, running)
+        if watch is not None:
+            watch(env, step)
         if step.done.any():
             if step.done.all():
                 break

@@ -45,6 +45,8 @@ def test_version(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
         ("evaluate", "--episodes --seed -v"),
         ("export", "--format --dtype --out --observations --import -v"),
         ("inspect", "FILE -v"),
+        ("play", "--episodes --seed --gif --import -v"),
+        ("report", "--out --open --import -v"),
         ("compare", "--seeds --out --set --stop --at --window --metric --csv --json --figure --no-return -v"),
     ],
 )
