@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from k24_rllib.checks import ConfigError, check_name, check_number
 from k24_rllib.command_line import Parser, exit_code, positive_number, whole_number
 from k24_rllib.comparison.methods import Comparison, compare_runs
 from k24_rllib.comparison.parameters import ParameterCount
-from k24_rllib.comparison.points_csv import write_points
+from k24_rllib.comparison.points_csv import read_points, write_points
 from k24_rllib.comparison.runs import Environment, Point, Reading, Run
 from k24_rllib.comparison.table import Budget, make_table, print_tables
 from k24_rllib.comparison.training import parse_seeds
@@ -58,6 +58,11 @@ class Job:
     def name(self) -> str:
         """For messages."""
         return f"{self.task}, {self.method}, seed {self.seed}"
+
+    @property
+    def environment(self) -> Environment:
+        """As a comparison knows it."""
+        return Environment(self.settings["env"], json.dumps(self.settings["env_config"], sort_keys=True))
 
     def file(self, out: Path) -> Path:
         """Returns where its result goes."""
@@ -121,10 +126,25 @@ def selected(content: Mapping[str, Any], kind: str, given: str | None) -> dict[s
     return {name: every[check_name(f"--{kind}", name, every)] for name in given.split(",")}
 
 
+Key = tuple[str, Environment, int]
+"""What a run in a CSV file is known by: its method, environment and seed."""
+
+
+def read_known(path: Path) -> dict[Key, Run]:
+    """Returns the runs that a CSV file of a campaign has."""
+    return {(run.label, run.environment, int(run.seed or 0)): run for run in read_points(path, metrics=METRICS)}
+
+
+def known_run(job: Job, known: Mapping[Key, Run]) -> Run | None:
+    """Returns a job's run, if it is known and was as long as asked for."""
+    run = known.get((job.method, job.environment, job.seed))
+    return run if run is not None and run.points and run.last_step >= job.steps else None
+
+
 def run_all(jobs: Sequence[Job], out: Path, processes: int) -> list[str]:
     """Runs the jobs whose results are not there yet, `processes` at a time; returns the names of those that failed."""
     waiting = [job for job in jobs if not job.file(out).exists()]
-    print(f"{len(jobs)} runs, {len(jobs) - len(waiting)} finished before", flush=True)
+    print(f"{len(waiting)} runs to make, {len(jobs) - len(waiting)} finished before", flush=True)
     if not waiting:
         return []
     start_quiet_ray(cpus=processes)
@@ -183,7 +203,7 @@ def read_run(job: Job, out: Path) -> Run:
         raise ConfigError(f"{job.file(out)}: was run with other settings, expected another --out, or it moved away")
     return Run(
         label=job.method,
-        environment=Environment(job.settings["env"], json.dumps(job.settings["env_config"], sort_keys=True)),
+        environment=job.environment,
         seed=job.seed,
         points=tuple(Point(**point) for point in content["points"]),
         source=str(out),
@@ -216,6 +236,7 @@ def make_parser() -> Parser:
     parser.add_argument("--processes", default=os.cpu_count(), metavar="N", help="runs at once (default: all cores)")
     parser.add_argument("--budget", default=1.0, metavar="SHARE", help="of each task's steps (default: all)")
     parser.add_argument("--csv", metavar="FILE", help="every evaluation, as rllib compare reads it")
+    parser.add_argument("--known", metavar="FILE", help="an earlier --csv: the runs in it are not made again")
     parser.add_argument("--read", action="store_true", help="run nothing: compare what is finished")
     return parser
 
@@ -233,11 +254,13 @@ def _campaign(words: Sequence[str]) -> int:
     out = Path(arguments.out).expanduser().absolute()
     jobs = plan(content, parse_seeds(arguments.seeds), positive_number("--budget", arguments.budget))
     processes = whole_number("--processes", arguments.processes, low=1)
-    failed = [] if arguments.read else run_all(jobs, out, processes)
-    finished = [job for job in jobs if job.file(out).exists()]
-    if not finished:
+    known = read_known(Path(arguments.known)) if arguments.known else {}
+    failed = [] if arguments.read else run_all([job for job in jobs if known_run(job, known) is None], out, processes)
+    found = [known_run(job, known) or (read_run(job, out) if job.file(out).exists() else None) for job in jobs]
+    runs = [replace(run, source=str(out)) for run in found if run is not None]
+    if not runs:
         raise ConfigError(f"--out {arguments.out}: holds no result yet, expected some (without --read they are made)")
-    comparisons = compare_runs([read_run(job, out) for job in finished])
+    comparisons = compare_runs(runs)
     print_tables([make_table(comparison, Budget(), ("pattern_mean_similarity",)) for comparison in comparisons])
     if arguments.csv:
         write_csv(comparisons, Path(arguments.csv))

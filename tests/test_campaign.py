@@ -33,7 +33,7 @@ def test_runs_are_made_once_and_read_again(tiny: Path, tmp_path: Path, capsys: p
     words = [str(tiny), "--out", str(tmp_path / "out"), "--seeds", "2", "--processes", "1"]
     assert campaign.main([*words, "--csv", str(tmp_path / "points.csv")]) == 0
     printed = capsys.readouterr().out
-    assert "4 runs, 0 finished before" in printed
+    assert "4 runs to make, 0 finished before" in printed
     assert "matrix_climbing" in printed
     runs = read_points(tmp_path / "points.csv", metrics=["pattern_mean_similarity"])
     assert {(run.label, run.seed) for run in runs} == {(name, seed) for name in ("dense", "masked") for seed in (0, 1)}
@@ -42,7 +42,13 @@ def test_runs_are_made_once_and_read_again(tiny: Path, tmp_path: Path, capsys: p
     assert 0 < masked.readings("pattern_mean_similarity")[-1].value <= 1
 
     assert campaign.main(words) == 0
-    assert "4 runs, 4 finished before" in capsys.readouterr().out
+    assert "0 runs to make, 4 finished before" in capsys.readouterr().out
+
+    elsewhere = ["--out", str(tmp_path / "other"), "--known", str(tmp_path / "points.csv")]
+    again = [str(tiny), *elsewhere, "--seeds", "2", "--processes", "1", "--csv", str(tmp_path / "again.csv")]
+    assert campaign.main(again) == 0  # what a CSV file has is not run again, and all of it is kept
+    assert "0 runs to make, 0 finished before" in capsys.readouterr().out
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "points.csv").read_text()
 
 
 def test_results_of_other_settings_are_not_taken(tiny: Path, tmp_path: Path) -> None:
