@@ -48,7 +48,7 @@ def speaker_listener(env: TeamEnv) -> Policy:
 def blind_spread(env: TeamEnv) -> Policy:
     """Each agent heads for the landmark of its colour, which the script alone is told."""
     assert isinstance(env, BatchedMPE)
-    colours = env._scenario.body_colours()[: env.num_agents]
+    colours = env._scenario.body_colours(copy=0)[: env.num_agents]
 
     def act(step: TeamStep) -> np.ndarray:
         landmarks = step.obs[:, :, 4:].reshape(env.num_envs, env.num_agents, -1, 2)
