@@ -242,6 +242,13 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
 
     # --- state
 
+    def _use_own_optimizer_settings(self) -> None:
+        """Gives the optimizer this policy's settings, `alpha`'s share of the learning rate among them."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups[1:]:
+                group["lr_factor"] = self.config["alpha_lr_factor"]
+        super()._use_own_optimizer_settings()
+
     def get_state(self) -> dict[str, Any]:
         """Returns all that the method remembers, with QMIX's state."""
         return {
@@ -252,7 +259,17 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_state` returned."""
+        """Takes over what `get_state` returned.
+
+        Raises:
+            ConfigError: for a state of a run in which `alpha` had no rate of its own and here has one, or the reverse.
+        """
+        for saved, optimizer in zip(state.get("_optimizer_variables", ()), self._optimizers, strict=False):
+            if len(saved["param_groups"]) != len(optimizer.param_groups):
+                raise ConfigError(
+                    f"alpha_lr_factor: got {self.config['alpha_lr_factor']} with a checkpoint of a run in which it was "
+                    f"{'not ' if len(optimizer.param_groups) == 1 else ''}1.0, expected the same"
+                )
         super().set_state(state)
         self._check_phase()
         if self.record.finetuning:  # as the callback has it from the next update on

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from k24_rllib import K24QMixConfig, QMixConfig
+from k24_rllib.checks import ConfigError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -50,6 +51,21 @@ def test_a_restored_run_has_both_rates(small: Any, tmp_path: Any) -> None:
     after = [layer.hetero_alpha.detach() for layer in again.policy.masked_layers()]
     assert any((new != old).any() for new, old in zip(after, before, strict=True))
     again.stop()
+
+
+def test_a_restored_run_takes_its_own_factor_or_says_why_not(small: Any, tmp_path: Any) -> None:
+    algo = made(small, alpha_lr_factor=10.0)
+    algo.save_to_path(tmp_path)
+    algo.stop()
+    changed = made(small, alpha_lr_factor=5.0)
+    changed.restore_from_path(tmp_path)
+    others, own = groups(changed)
+    assert own["lr"] == pytest.approx(5.0 * others["lr"])
+    changed.stop()
+    without = made(small)
+    with pytest.raises(ConfigError, match=r"alpha_lr_factor: got 1.0 with a checkpoint .* in which it was not 1.0"):
+        without.restore_from_path(tmp_path)
+    without.stop()
 
 
 def test_the_target_draws_masks_of_its_own_where_asked(small: Any) -> None:
