@@ -39,14 +39,15 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     ]
     for comparison, table in zip(comparisons, tables, strict=True):
         rows = {row.method: row for row in table.rows}
+        form = _form(table)
         seeds = sorted({len(row.seeds) for row in table.rows})
         cells = [
             task_name(comparison),
             f"{max(step for row in table.rows for step in row.env_steps):,}",
             str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}",
-            *(_cell(rows[name].greedy_return if name in rows else None) for name in methods),
-            _cell(_gap(table), "+"),
-            "-" if table.reference is None else ", ".join(f"{end:.1f}" for end in table.reference),
+            *(_cell(rows[name].greedy_return if name in rows else None, form) for name in methods),
+            _cell(_gap(table), f"+{form}"),
+            "-" if table.reference is None else ", ".join(f"{end:{form}}" for end in table.reference),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -60,12 +61,18 @@ def _gap(table: Table) -> Estimate | None:
     return difference([np.array(returns[INDEPENDENT])], [np.array(returns[SHARED])])
 
 
-def _cell(estimate: Estimate | None, sign: str = "") -> str:
+def _cell(estimate: Estimate | None, form: str) -> str:
     if estimate is None:
         return "-"
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:{sign}.1f}"
-    return f"{estimate.value:{sign}.1f} [{estimate.low:{sign}.1f}, {estimate.high:{sign}.1f}]"
+        return f"{estimate.value:{form}}"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def _form(table: Table) -> str:
+    """Returns how a task's returns are written: small ones with two decimals."""
+    largest = max(abs(value) for row in table.rows for value in row.returns)
+    return ".2f" if largest < 10.0 else ".1f"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
