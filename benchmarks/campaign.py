@@ -21,7 +21,7 @@ from benchmarks.campaign_run import play
 from benchmarks.end_to_end import start_quiet_ray
 from k24_rllib.checks import ConfigError, check_name, check_number
 from k24_rllib.command_line import Parser, exit_code, positive_number, whole_number
-from k24_rllib.comparison.methods import Comparison, compare_runs
+from k24_rllib.comparison.methods import compare_runs
 from k24_rllib.comparison.parameters import ParameterCount
 from k24_rllib.comparison.points_csv import read_points, write_points
 from k24_rllib.comparison.runs import Environment, Point, Reading, Run
@@ -215,12 +215,6 @@ def read_run(job: Job, out: Path) -> Run:
     )
 
 
-def write_csv(comparisons: Sequence[Comparison], path: Path, metrics: Sequence[str] = METRICS) -> None:
-    """Writes every evaluation; `rllib compare FILE` reads them."""
-    tables = [make_table(comparison, Budget(), ()) for comparison in comparisons]
-    write_points(path, comparisons, tables, metrics)
-
-
 def make_parser() -> Parser:
     """Returns the command's parser."""
     parser = Parser(
@@ -255,15 +249,20 @@ def _campaign(words: Sequence[str]) -> int:
     jobs = plan(content, parse_seeds(arguments.seeds), positive_number("--budget", arguments.budget))
     processes = whole_number("--processes", arguments.processes, low=1)
     known = read_known(Path(arguments.known)) if arguments.known else {}
-    failed = [] if arguments.read else run_all([job for job in jobs if known_run(job, known) is None], out, processes)
-    found = [known_run(job, known) or (read_run(job, out) if job.file(out).exists() else None) for job in jobs]
+    had = [known_run(job, known) for job in jobs]
+    wanted = [job for job, run in zip(jobs, had, strict=True) if run is None]
+    failed = [] if arguments.read else run_all(wanted, out, processes)
+    found = [
+        run or (read_run(job, out) if job.file(out).exists() else None) for job, run in zip(jobs, had, strict=True)
+    ]
     runs = [replace(run, source=str(out)) for run in found if run is not None]
     if not runs:
         raise ConfigError(f"--out {arguments.out}: holds no result yet, expected some (without --read they are made)")
     comparisons = compare_runs(runs)
-    print_tables([make_table(comparison, Budget(), ("pattern_mean_similarity",)) for comparison in comparisons])
+    tables = [make_table(comparison, Budget(), ("pattern_mean_similarity",)) for comparison in comparisons]
+    print_tables(tables)
     if arguments.csv:
-        write_csv(comparisons, Path(arguments.csv))
+        write_points(Path(arguments.csv), comparisons, tables, METRICS)
     if failed:
         print(f"{len(failed)} failed; again: {shlex.join(['python', '-m', 'benchmarks.campaign', *words])}")
     return 1 if failed else 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from k24_rllib.checks import ConfigError
 from k24_rllib.cli.modules import add_import, import_modules
 from k24_rllib.command_line import Parser, whole_number
-from k24_rllib.experiments.checkpoints import find_checkpoint, is_weights_file, policy_of
+from k24_rllib.experiments.checkpoints import find_network, policy_of
 from k24_rllib.experiments.evaluate import DEFAULT_EPISODES, DEFAULT_SEED, evaluate_checkpoint
 from k24_rllib.experiments.ray_session import quiet_ray, start_ray, stop_ray
 
@@ -50,10 +49,9 @@ def run(program: str, words: Sequence[str]) -> int:
     episodes, seed = whole_number("--episodes", arguments.episodes, 1), whole_number("--seed", arguments.seed, 0)
     if arguments.verbose == 0:
         quiet_ray()
-    weights = is_weights_file(arguments.checkpoint)
-    checkpoint = Path(arguments.checkpoint) if weights else find_checkpoint(arguments.checkpoint)
+    kind, checkpoint = find_network(arguments.checkpoint)
     policy_of(checkpoint)  # what can't be read, or not rebuilt, is refused before Ray starts
-    print(f"{'weights' if weights else 'checkpoint':<15}{checkpoint}", flush=True)
+    print(f"{kind:<15}{checkpoint}", flush=True)
     start_ray(verbose=arguments.verbose)  # RLlib needs it to build an algorithm, even one without workers
     try:
         for line in evaluate_checkpoint(checkpoint, episodes, seed).lines():

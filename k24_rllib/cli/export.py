@@ -8,7 +8,7 @@ from pathlib import Path
 from k24_rllib.checks import ConfigError, check_choice
 from k24_rllib.cli.modules import add_import, import_modules
 from k24_rllib.command_line import Parser, whole_number
-from k24_rllib.experiments.checkpoints import find_checkpoint, is_weights_file
+from k24_rllib.experiments.checkpoints import find_network
 from k24_rllib.experiments.export import FORMATS, OBSERVATIONS, export_checkpoint
 from k24_rllib.experiments.ray_session import quiet_ray
 from k24_rllib.serve.number_types import DTYPES
@@ -63,9 +63,8 @@ def run(program: str, words: Sequence[str]) -> int:
     import_modules(arguments.modules)
     if arguments.verbose == 0:
         quiet_ray()
-    weights = is_weights_file(arguments.checkpoint)
-    checkpoint = Path(arguments.checkpoint) if weights else find_checkpoint(arguments.checkpoint)
-    print(f"{'weights' if weights else 'checkpoint':<15}{checkpoint}", flush=True)
+    kind, checkpoint = find_network(arguments.checkpoint)
+    print(f"{kind:<15}{checkpoint}", flush=True)
     done = export_checkpoint(checkpoint, out, form, dtype, observations)
     share, agreement = done.nbytes / done.weight_bytes, done.agreement
     print(f"{'file':<15}{done.path} ({form}, {dtype})")

@@ -9,7 +9,7 @@ from k24_rllib.checks import ConfigError
 from k24_rllib.cli.modules import add_import, import_modules
 from k24_rllib.command_line import Parser, whole_number
 from k24_rllib.envs.mpe import write_gif
-from k24_rllib.experiments.checkpoints import find_checkpoint, is_weights_file, policy_of
+from k24_rllib.experiments.checkpoints import find_network, policy_of
 from k24_rllib.experiments.evaluate import DEFAULT_SEED, Evaluation, score_reference
 from k24_rllib.experiments.play import Played, play
 from k24_rllib.experiments.ray_session import quiet_ray
@@ -64,10 +64,9 @@ def run(program: str, words: Sequence[str]) -> int:
         raise ConfigError(f"--episodes: got {episodes}, expected at most {most}{' with --gif' if gif else ''}")
     if arguments.verbose == 0:
         quiet_ray()
-    weights = is_weights_file(arguments.checkpoint)
-    checkpoint = Path(arguments.checkpoint) if weights else find_checkpoint(arguments.checkpoint)
+    kind, checkpoint = find_network(arguments.checkpoint)
     policy = policy_of(checkpoint)
-    print(f"{'weights' if weights else 'checkpoint':<15}{checkpoint}", flush=True)
+    print(f"{kind:<15}{checkpoint}", flush=True)
     played = play(policy, episodes, seed, filmed=episodes if gif else 0)
     _print_returns(played, score_reference(policy.config["env"], policy.config["env_config"]))
     if gif is not None:

@@ -142,6 +142,18 @@ class TeamEnv(ABC):
                 f"actions: copy {copy}, agent {agent}: got {actions[copy, agent]}, expected one of {options}"
             )
 
+    def check_goes_on(self, last: TeamStep | None) -> TeamStep:
+        """Returns the last step, after which another can follow.
+
+        Raises:
+            ValueError: if there was none, or all copies are done.
+        """
+        if last is None:
+            raise ValueError("step() before reset()")
+        if last.done.all():
+            raise ValueError("step() after every copy's episode is over, expected reset()")
+        return last
+
     def check_first_step(self, step: TeamStep) -> None:
         """Checks everything that a reset gave, once for a new environment: shapes, types, and mask owners.
 

@@ -96,12 +96,7 @@ class VMASTeamEnv(TeamEnv):
 
     def step(self, actions: NDArray[np.int64]) -> TeamStep:
         """Steps every copy that is not done; see `TeamEnv.step`."""
-        last = self._last
-        if last is None:
-            raise ValueError("step() before reset()")
-        if last.done.all():
-            raise ValueError("step() after every copy's episode is over, expected reset()")
-        actions = np.asarray(actions)
+        last, actions = self.check_goes_on(self._last), np.asarray(actions)
         self.check_actions(actions, last.avail_actions)
         with self._own_stream():
             observations, rewards, terminated, _, _ = self._env.step(list(actions.T))

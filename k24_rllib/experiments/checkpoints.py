@@ -73,6 +73,15 @@ def is_weights_file(given: str | Path) -> bool:
     return Path(given).suffix == WEIGHTS_SUFFIX
 
 
+def find_network(given: str) -> tuple[str, Path]:
+    """Returns what a user's path is of, `weights` or `checkpoint`, and the file or directory itself.
+
+    Raises:
+        ConfigError: as `find_checkpoint` does.
+    """
+    return ("weights", Path(given)) if is_weights_file(given) else ("checkpoint", find_checkpoint(given))
+
+
 def policy_of(checkpoint: Path) -> QMixTorchPolicy:
     """Returns the policy of a checkpoint, or of a file of weights; see `config_and_policy_of`."""
     return config_and_policy_of(checkpoint)[1]
