@@ -11,6 +11,7 @@ Shapes: `A` mask owners, `T` time steps, `R` rows (of one owner, or of all in th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import CDLL
 from typing import Any, cast
 
@@ -21,6 +22,9 @@ from k24_rllib import kernels
 
 STEP_PRECISION = "highest"
 """Keeps products of one step away from oneDNN, which takes long to start (see `matmul_precision` of the learner)."""
+
+Parameters = tuple[Tensor, Tensor, Tensor, Tensor]
+"""`W_ih [3H, I]`, `W_hh [3H, H]`, `b_ih [3H]` and `b_hh [3H]`."""
 
 
 class GRU(nn.GRU):
@@ -36,8 +40,8 @@ class GRU(nn.GRU):
         super().__init__(input_size, hidden_size)
         self.compiled = compiled
 
-    def parameters_in_order(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns `W_ih [3H, I]`, `W_hh [3H, H]`, `b_ih [3H]` and `b_hh [3H]`."""
+    def parameters_in_order(self) -> Parameters:
+        """Returns the parameters as `unroll` takes them."""
         w_ih, w_hh, b_ih, b_hh = (self.get_parameter(name) for name in self._flat_weights_names)
         return w_ih, w_hh, b_ih, b_hh
 
@@ -55,13 +59,9 @@ class GRU(nn.GRU):
             return super().forward(x, hidden)
         library = self._library(x)
         if library is not None:
-            states, last = self._compiled_unroll(library, x.unsqueeze(0), hidden)
+            states, last = _compiled_unroll(library, x.unsqueeze(0), hidden, self.parameters_in_order())
             return states.squeeze(0), last
-        if torch.is_grad_enabled():
-            states = _Unroll.apply(x, hidden[0], *self.parameters_in_order())
-        else:
-            states = _forward(x, hidden[0], *self.parameters_in_order())[0][1:]
-        return states, states[-1:]
+        return _unroll(x, hidden, self.parameters_in_order())
 
     def unroll(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Runs over time with owners first, as the layers before and after have them.
@@ -75,25 +75,64 @@ class GRU(nn.GRU):
         """
         library = self._library(x)
         if library is not None:
-            return self._compiled_unroll(library, x, hidden)
-        owners, steps, rows, size = x.shape
-        by_time = x.transpose(0, 1).reshape(steps, owners * rows, size)  # [T, A*R, I]
-        states, last = self(by_time, hidden.reshape(1, owners * rows, -1))
-        return states.view(steps, owners, rows, -1).transpose(0, 1), last.view(owners, rows, -1)
+            return _compiled_unroll(library, x, hidden, self.parameters_in_order())
+        return _over_time(self, x, hidden)
 
     def _library(self, x: Tensor) -> CDLL | None:
-        """Returns the compiled kernels, if they may and can do it."""
-        fits = kernels.on_cpu(x) and self.hidden_size % kernels.gru.LANES == 0
-        return kernels.library() if self.compiled and fits and not torch.is_autocast_enabled("cpu") else None
+        return kernels_for(x, self.hidden_size) if self.compiled else None
 
-    def _compiled_unroll(self, library: CDLL, x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled():
-            states: Tensor = _CompiledUnroll.apply(library, x, hidden, *self.parameters_in_order())
-        else:
-            w_ih, w_hh, b_ih, b_hh = self.parameters_in_order()
-            gates = _input_gates(x, w_ih, b_ih)
-            states = kernels.gru.forward(library, gates, hidden, w_hh, b_hh, keep=False).states[:, 1:]
-        return states, states[:, -1]
+
+def unroll(x: Tensor, hidden: Tensor, parameters: Parameters, compiled: bool = True) -> tuple[Tensor, Tensor]:
+    """Does what `GRU.unroll` does with parameters that are no module's own, such as masked ones."""
+    library = kernels_for(x, hidden.shape[-1]) if compiled else None
+    if library is not None:
+        return _compiled_unroll(library, x, hidden, parameters)
+
+    def run(x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            has_biases, layers, dropout, training, both_ways, batch_first = True, 1, 0.0, False, False, False
+            states, last = torch.gru(
+                x, hidden, list(parameters), has_biases, layers, dropout, training, both_ways, batch_first
+            )
+            return states, last
+        return _unroll(x, hidden, parameters)
+
+    return _over_time(run, x, hidden)
+
+
+def kernels_for(x: Tensor, hidden_size: int) -> CDLL | None:
+    """Returns the compiled kernels, if they can do it."""
+    fits = kernels.on_cpu(x) and hidden_size % kernels.gru.LANES == 0
+    return kernels.library() if fits and not torch.is_autocast_enabled("cpu") else None
+
+
+def _over_time(
+    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, hidden: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gives rows of `x [A, T, R, I]` to `run` as `[T, A*R, I]`, and back."""
+    owners, steps, rows, size = x.shape
+    by_time = x.transpose(0, 1).reshape(steps, owners * rows, size)  # [T, A*R, I]
+    states, last = run(by_time, hidden.reshape(1, owners * rows, -1))
+    return states.view(steps, owners, rows, -1).transpose(0, 1), last.view(owners, rows, -1)
+
+
+def _unroll(x: Tensor, hidden: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Runs `x [T, R, I]` from `hidden [1, R, H]` on the CPU without compiled kernels."""
+    if torch.is_grad_enabled():
+        states: Tensor = _Unroll.apply(x, hidden[0], *parameters)
+    else:
+        states = _forward(x, hidden[0], *parameters)[0][1:]
+    return states, states[-1:]
+
+
+def _compiled_unroll(library: CDLL, x: Tensor, hidden: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    if torch.is_grad_enabled():
+        states: Tensor = _CompiledUnroll.apply(library, x, hidden, *parameters)
+    else:
+        w_ih, w_hh, b_ih, b_hh = parameters
+        gates = _input_gates(x, w_ih, b_ih)
+        states = kernels.gru.forward(library, gates, hidden, w_hh, b_hh, keep=False).states[:, 1:]
+    return states, states[:, -1]
 
 
 def _input_gates(x: Tensor, w_ih: Tensor, b_ih: Tensor) -> Tensor:

@@ -153,6 +153,18 @@ class MaskedLayer(nn.Module, ABC):
             return torch.bmm(x, weights.mT)
         return torch.baddbmm(self.bias, x, weights.mT)
 
+    def effective(self, made: LayerWeights) -> tuple[Tensor, Tensor]:
+        """Returns the weights `[A, J, I]` and biases `[A, J]` with which `forward` is one product, for other modules.
+
+        Args:
+            made: What `make_weights` returned.
+        """
+        weights = made.weights
+        bias = weights.new_zeros(self.out_features) if self.bias is None else self.bias
+        if self.owner_gain is not None and self.owner_bias is not None:
+            return weights * self.owner_gain.unsqueeze(-1), torch.addcmul(self.owner_bias, bias, self.owner_gain)
+        return weights, bias.expand(self.num_masks, -1)
+
     def memory(self) -> Memory:
         """Returns the memory that acting needs for this layer; here that of a dense layer which all owners share."""
         return Memory.shared(self.weight.numel() + self.num_biases)
