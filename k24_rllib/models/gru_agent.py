@@ -18,8 +18,8 @@ class GRUAgent(Agent):
     """`fc1 -> ReLU -> GRU -> fc2 -> ReLU -> fc3 -> ReLU -> fc4`, needed where one observation does not tell everything.
 
     The architecture is 1R3 of Kaleidoscope (arXiv 2410.08540): one layer before the recurrent cell, three after it.
-    The GRU is dense and shared by all owners, unless it is masked too; where layers share nothing, each owner has one of
-    its own.
+    The GRU is dense and shared by all owners, unless it is masked too; where layers share nothing, each owner has its
+    own.
 
     Args:
         input_dim: `I`: observation, agent id and last action, whichever are on.

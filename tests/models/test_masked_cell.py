@@ -107,7 +107,7 @@ def test_an_agent_with_a_masked_cell_has_nothing_dense() -> None:
     agent = GRUAgent(SIZE, 5, A, layer_factory(LAYERS.part("2:4"), A), hidden_dim=HIDDEN, masked_cell=True)
     layers = agent.layers()
     assert len(layers) == 6
-    assert {p for p in agent.parameters()} == {p for layer in layers for p in layer.parameters()}
+    assert set(agent.parameters()) == {p for layer in layers for p in layer.parameters()}
     x = torch.randn(A, T, R, SIZE)
     values, hidden = agent.unroll(x, agent.initial_hidden(A, R), agent.weights(True), torch.ones(A, T * R))
     assert values.shape == (A, T, R, 5)
