@@ -5,7 +5,7 @@ Shapes: `E` copies of the environment, `N` agents, `U` actions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,10 +201,6 @@ def _stage(stage: Stage, dtype: str) -> Linear | Cell:
 
 
 def _linear(name: str, layer: Any, relu: bool, dtype: str) -> Linear:
-    if layer.owner_gain is not None:
-        raise ConfigError(
-            "owner_scale: got true, which no format holds yet, expected a team that was trained with false"
-        )
     kept = layer.kept()
     weight, bias = _array(kept.weight), None if kept.bias is None else _array(kept.bias)
     made = Linear(
@@ -221,7 +217,11 @@ def _linear(name: str, layer: Any, relu: bool, dtype: str) -> Linear:
     ours, theirs = weight if masks is None else weight * masks, _array(layer.weights(explore=False))
     if not (ours == theirs).all():
         raise ConfigError(f"layer {type(layer).__name__}: can't be exported: its weights aren't those of its `kept`")
-    return made
+    if layer.owner_gain is None:
+        return made
+    gain = _array(layer.owner_gain)
+    shared_bias = np.zeros((1, layer.out_features), np.float32) if bias is None else bias
+    return replace(made, gain=gain, bias=shared_bias * gain + _array(layer.owner_bias))
 
 
 def _cell(name: str, module: GRU | IndependentGRU, dtype: str) -> Cell:

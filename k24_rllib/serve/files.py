@@ -75,6 +75,8 @@ def _write_stage(arrays: Arrays, stage: Stage, form: str) -> dict[str, Any]:
     }
     if stage.bias is not None:
         arrays[f"{stage.name}.bias"] = stage.bias
+    if stage.gain is not None and not plain:
+        arrays[f"{stage.name}.gain"] = stage.gain
     if about["masks"] == "patterns" and stage.patterns is not None and stage.ratio is not None:
         arrays[f"{stage.name}.patterns"] = pack_indices(stage.patterns, index_bits(*stage.ratio))
     if about["masks"] == "bits" and stage.kept is not None:
@@ -92,8 +94,10 @@ def _masks(layer: Linear, plain: bool) -> str | None:
 
 
 def _each_owners(layer: Linear) -> Numbers:
-    """Returns each owner's weights as they are kept, 0 where one is pruned, `[R, J, I]`."""
+    """Returns each owner's weights as they are multiplied, 0 where one is pruned, `[R, J, I]`."""
     weight, masks = layer.weight, layer.masks()
+    if layer.gain is not None:
+        return Numbers.of(f"{layer.name}.weight", layer.weights(), weight.dtype)
     if masks is None:
         return weight
     scale = weight.scale
@@ -241,7 +245,9 @@ class _Reader:
             kept = self._kept(name, shape)
         weight = self._numbers(f"{name}.weight", shape, kept)
         bias = self._biases(f"{name}.bias", shape[1]) if f"{name}.bias" in self._arrays else None
-        layer = Linear(name, relu, weight, bias, ratio, patterns, kept)
+        owners = (self._owners,)
+        gain = self._biases(f"{name}.gain", shape[1], owners) if f"{name}.gain" in self._arrays else None
+        layer = Linear(name, relu, weight, bias, ratio, patterns, kept, gain)
         if ratio is not None and patterns is None:
             self._check_ratio(layer, ratio)
         return layer

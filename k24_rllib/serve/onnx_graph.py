@@ -136,8 +136,10 @@ class _Graph:
         masks = layer.masks()
         if masks is not None:
             weights = self._node("Mul", weights, self._masks(layer))
+        if layer.gain is not None:
+            weights = self._node("Mul", weights, self._constant(f"{layer.name}.gain", layer.gain[..., None]))
         bias = None if layer.bias is None else (f"{layer.name}.bias", layer.bias)
-        y = self._product(x, weights, layer.num_distinct, bias)
+        y = self._product(x, weights, layer.num_weights, bias)
         return self._node("Relu", y) if layer.relu else y
 
     def _masks(self, layer: Linear) -> str:
@@ -150,7 +152,7 @@ class _Graph:
         indices = self._node("Cast", indices, to=self._onnx.TensorProto.INT32)
         table = self._constant(f"table_{n}_{m}", pattern_table(n, m).astype(np.float32))
         groups = self._node("Gather", table, indices, axis=0)  # [R, J, G, m]
-        shape = np.array([layer.num_distinct, layer.out_features, -1], np.int64)
+        shape = np.array([len(layer.patterns), layer.out_features, -1], np.int64)
         padded = self._node("Reshape", groups, self._constant(f"{layer.name}.shape", shape))
         return self._slice(padded, 0, layer.in_features)
 

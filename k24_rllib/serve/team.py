@@ -29,6 +29,7 @@ class Linear:
         ratio: `(n, m)`, of every `m` weights at most `n` are kept; None where nothing of the kind is promised.
         patterns: `[R, J, G]`, the index of each group's pattern; then `K` is 1.
         kept: `[K, J, I]`, weights that are kept, where which are is no pattern.
+        gain: `[A, J]`, what each owner's weights of an output are multiplied by; None for nothing.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Linear:
     ratio: tuple[int, int] | None = None
     patterns: NDArray[np.uint8] | None = None
     kept: NDArray[np.bool_] | None = None
+    gain: NDArray[np.float32] | None = None
 
     @property
     def in_features(self) -> int:
@@ -52,8 +54,13 @@ class Linear:
     @property
     def num_distinct(self) -> int:
         """How many owners' weights or biases differ: `A`, or 1 where all owners have the same."""
+        return self.num_weights if self.bias is None else max(self.num_weights, len(self.bias))
+
+    @property
+    def num_weights(self) -> int:
+        """How many owners' weights differ."""
         masks = self.weight.shape[0] if self.patterns is None else len(self.patterns)
-        return masks if self.bias is None else max(masks, len(self.bias))
+        return masks if self.gain is None else max(masks, len(self.gain))
 
     def masks(self) -> NDArray[np.bool_] | None:
         """Returns which weights each owner keeps, `[R, J, I]`; None where all are kept."""
@@ -64,7 +71,8 @@ class Linear:
     def weights(self) -> NDArray[np.float32]:
         """Returns each owner's weights, 0 where one is not kept, `[R, J, I]`."""
         weights, masks = self.weight.float32(), self.masks()
-        return weights if masks is None else weights * masks
+        weights = weights if masks is None else weights * masks
+        return weights if self.gain is None else weights * self.gain[..., None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

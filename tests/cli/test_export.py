@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from k24_rllib import QMixConfig
+from k24_rllib import K24QMixConfig
 from k24_rllib.experiments.checkpoints import config_and_policy_of
 from k24_rllib.experiments.export import FORMATS, compare_actions
 from k24_rllib.qmix.weights import save_weights
@@ -123,13 +123,14 @@ def test_bad_words(call: Call, checkpoint: Path, words: list[str], said: str) ->
 
 
 def test_what_no_format_holds_is_refused(call: Call, tmp_path: Path) -> None:
-    """Owners' gains would be left out, and the team would act otherwise."""
-    config = QMixConfig().environment("mpe_simple_spread", env_config={"N": 2}).training(owner_scale=True)
+    """The cell's masks would be left out, and the team would act otherwise."""
+    options = {"masked_cell": True}
+    config = K24QMixConfig().environment("mpe_simple_spread", env_config={"N": 2}).training(agent_options=options)
     weights = tmp_path / "weights.safetensors"
     save_weights(config.build_policy().model, config, weights)
     done = call("export", weights, "--out", tmp_path / "team.safetensors")
     assert done.returncode == 2
-    assert "owner_scale: got true" in done.stderr
+    assert "masked_cell: got true" in done.stderr
     assert not (tmp_path / "team.safetensors").exists()
 
 

@@ -62,10 +62,13 @@ k24_rllib.register_team_env("serve_roles", Roles)
 KINDS: dict[str, Callable[[], Any]] = {
     "2:4": lambda: K24QMixConfig(),
     "2:4 feedforward": lambda: K24QMixConfig().training(agent="feedforward", last_action_input=True),
+    "2:4 scaled": lambda: K24QMixConfig().training(owner_scale=True),
     "1:4 one mask": lambda: K24QMixConfig().k24(pattern="1:4", shared_mask=True, div_coef=0.0),
     "kaleidoscope": lambda: KaleidoscopeQMixConfig().training(last_action_input=True),
     "independent": lambda: QMixConfig().training(layer="independent", agent_id_input=False),
+    "one mask scaled": lambda: K24QMixConfig().training(owner_scale=True).k24(shared_mask=True, div_coef=0.0),
     "dense": lambda: QMixConfig(),
+    "dense scaled": lambda: QMixConfig().training(owner_scale=True),
 }
 
 
@@ -93,6 +96,9 @@ def make(small: Callable) -> Callable[..., Made]:
             for parameter in model.agent.parameters():
                 parameter.mul_(2.0)
             for layer in model.agent.layers():
+                if layer.owner_gain is not None:
+                    layer.owner_gain.normal_(1.0, 0.5)
+                    layer.owner_bias.normal_(0.0, 0.5)
                 if isinstance(layer, SemiStructuredLinear):
                     layer.hetero_alpha.normal_(std=3.0)
                 if isinstance(layer, KaleidoscopeLinear):
