@@ -58,7 +58,7 @@ class Learner:
         passed("of it: weights of all agents")
         online_q = policy.online_values(batch, weights)
         passed("of it: online network")
-        policy.target_values(batch, online_q)
+        policy.target_values(batch, online_q, weights)
         passed("of it: target network and its mixer")
         del weights, online_q
         start = time.perf_counter()

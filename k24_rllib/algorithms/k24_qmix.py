@@ -181,7 +181,8 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         targets = self.target_model.agent.layers_of(SemiStructuredLinear)
         for online, target in zip(self.masked_layers(), targets, strict=True):
             online.freeze_masks()
-            own = {"weight": target.weight, "bias": target.bias}
+            own = dict(target.named_parameters())
+            own.pop("hetero_alpha")
             target.load_state_dict({**online.state_dict(), **own})
 
     # --- learning
@@ -199,9 +200,18 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         adam.add_param_group({"params": learned, **defaults})
         return [adam]
 
-    def target_weights(self) -> AgentWeights:
+    def target_weights(self, online: AgentWeights) -> AgentWeights:
         """Returns the target network's weights for one update, with the masks that `target_masks` names."""
-        return self.target_model.agent.weights(explore=self.config["target_masks"] == "own")
+        agent, masks = self.target_model.agent, self.config["target_masks"]
+        if masks != "online" or self.masks_frozen():
+            return agent.weights(explore=masks == "own")
+        pairs = zip(agent.layers(), online.layers, strict=True)
+        return AgentWeights(
+            [
+                layer.masked_as(its) if isinstance(its, PatternWeights) else layer.make_weights(explore=False)
+                for layer, its in pairs
+            ]
+        )
 
     def online_values(self, batch: TrainBatch, weights: AgentWeights) -> Tensor:
         """Returns the online network's action values `[T+1, B, N, U]`, and remembers them for `kl_div`."""

@@ -73,9 +73,9 @@ class K24Settings(MaskedSettings):
     )
     target_masks: str = choice(
         "likeliest",
-        ("likeliest", "own"),
-        "Masks of the target network: its most likely ones, or a draw of its own in each update. At temperatures of 1 "
-        "and more most likely masks keep larger weights than drawn ones, so that values grow.",
+        ("likeliest", "own", "online"),
+        "Masks of the target network: its most likely ones, a draw of its own in each update, or the online network's "
+        "draw. At temperatures of 1 and more most likely masks keep larger weights than drawn ones, so values grow.",
     )
     ema_momentum: float = number(
         0.99,

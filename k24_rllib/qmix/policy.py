@@ -208,16 +208,25 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
             values: Tensor = model.mixer(chosen_q, state)
         return values.float()
 
-    def target_weights(self) -> AgentWeights:
-        """Returns the target network's weights for one update: its most likely masks."""
+    def target_weights(self, online: AgentWeights) -> AgentWeights:
+        """Returns the target network's weights for one update, in which the online network has `online`.
+
+        Here with its most likely masks.
+        """
         return self.target_model.agent.weights(explore=False)
 
     @torch.no_grad()
-    def target_values(self, batch: TrainBatch, online_q: Tensor) -> Tensor:
-        """Returns the target network's values of the next steps, `[T, B, K]`, at the online network's best actions."""
+    def target_values(self, batch: TrainBatch, online_q: Tensor, online: AgentWeights) -> Tensor:
+        """Returns the target network's values of the next steps, `[T, B, K]`, at the online network's best actions.
+
+        Args:
+            batch: Episodes.
+            online_q: What `online_values` returned.
+            online: The online network's weights in this update.
+        """
         model = self.target_model
         hidden = model.initial_hidden(batch.groups)
-        weights = self.target_weights()  # patterns are scored in float32, whatever multiplies them
+        weights = self.target_weights(online)  # patterns are scored in float32, whatever multiplies them
         with self._precision:
             q, _ = model.unroll(batch.inputs, hidden, weights, batch.groups)
         best = greedy_actions(online_q[1:].detach(), _some_available(batch.available[1:]))
@@ -229,7 +238,7 @@ class QMixTorchPolicy(LearningRateSchedule, TorchPolicyV2):
         online_q = self.online_values(batch, weights)
         chosen_q = chosen_values(online_q[:-1], batch.actions)
         chosen = self.joint_values(model, chosen_q, batch.state[:-1])
-        return TeamValues(chosen=chosen, next_values=self.target_values(batch, online_q))
+        return TeamValues(chosen=chosen, next_values=self.target_values(batch, online_q, weights))
 
     def loss(self, model: TeamModel, dist_class: Any, train_batch: TrainBatch) -> Tensor:
         """Returns the loss of a batch; its parts are left in `self.stats` as tensors, unread."""

@@ -227,6 +227,20 @@ class SemiStructuredLinear(MaskedLayer):
         masks, draw = self._distinct_masks(explore)
         return PatternWeights(self.for_each_owner(self.weight * masks), draw)
 
+    def masked_as(self, made: PatternWeights) -> PatternWeights:
+        """Returns this layer's weights under the masks that another of its shape drew, without gradient to masks.
+
+        Args:
+            made: What the other's `make_weights(explore=True)` returned.
+
+        Raises:
+            ValueError: if that was not drawn.
+        """
+        if made.draw is None:
+            raise ValueError("made: got weights without a draw, expected those of make_weights(explore=True)")
+        masks = self._real_columns(made.draw.masks.view(self.num_distinct, self.out_features, -1))
+        return PatternWeights(self.for_each_owner(self.weight * masks))
+
     @classmethod
     def joint(cls, layers: Sequence[MaskedLayer]) -> JointWeights | None:
         """Returns what draws all layers' patterns in one pass.

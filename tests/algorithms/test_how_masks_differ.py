@@ -69,11 +69,31 @@ def test_a_restored_run_takes_its_own_factor_or_says_why_not(small: Any, tmp_pat
 
 
 def test_the_target_draws_masks_of_its_own_where_asked(small: Any) -> None:
-    for target_masks, drawn in (("likeliest", False), ("own", True)):
+    for target_masks, drawn in (("likeliest", False), ("own", True), ("online", False)):
         algo = made(small, target_masks=target_masks, temperature_init=5.0, temperature_final=5.0)
-        first, second = (algo.policy.target_weights().layers[1].weights for _ in range(2))
+        online = algo.policy.model.agent.weights(explore=True)
+        first, second = (algo.policy.target_weights(online).layers[1].weights for _ in range(2))
         assert bool((first != second).any()) is drawn
+        same = bool(((first != 0) == (online.layers[1].weights != 0)).all())
+        assert same is (target_masks == "online")
+        algo.train()
         algo.stop()
+
+
+def test_under_the_online_draw_the_target_keeps_its_own_weights(small: Any) -> None:
+    algo = made(small, target_masks="online", pattern="2:4")
+    policy = algo.policy
+    with torch.no_grad():
+        for layer in policy.target_model.agent.layers():
+            layer.weight.fill_(3.0)
+    online = policy.model.agent.weights(explore=True)
+    for its, drawn in zip(policy.target_weights(online).layers, online.layers, strict=True):
+        assert its.weights.unique().tolist() == [0.0, 3.0]
+        assert ((its.weights != 0) == (drawn.weights != 0)).all()
+    policy.freeze_masks()
+    frozen = policy.target_weights(policy.model.agent.weights(explore=True))
+    assert all((its.weights != 0).any() for its in frozen.layers)
+    algo.stop()
 
 
 @pytest.mark.parametrize("config", [QMixConfig, K24QMixConfig])

@@ -148,10 +148,11 @@ def test_the_learner_follows_the_owners_of_each_episode(small, bare_policy, name
     def learn(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         batch = policy.train_batch(episodes.take(np.array(rows)))
         torch.manual_seed(7)  # the same masks each time
-        q = policy.online_values(batch, policy.model.agent.weights(explore=True))
+        weights = policy.model.agent.weights(explore=True)
+        q = policy.online_values(batch, weights)
         grads = torch.autograd.grad(q.square().sum(), parameters, allow_unused=True)
         grads = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(parameters, grads, strict=True)]
-        return q.detach(), policy.target_values(batch, q), grads
+        return q.detach(), policy.target_values(batch, q, weights), grads
 
     for layer in policy.model.agent.layers():  # or the input scale would move between the passes
         layer.observe = lambda *arguments: None
