@@ -65,6 +65,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "1:4 one mask": lambda: K24QMixConfig().k24(pattern="1:4", shared_mask=True, div_coef=0.0),
     "kaleidoscope": lambda: KaleidoscopeQMixConfig().training(last_action_input=True),
     "independent": lambda: QMixConfig().training(layer="independent", agent_id_input=False),
+    "hyper": lambda: QMixConfig().training(layer="hyper"),
     "dense": lambda: QMixConfig(),
 }
 
