@@ -218,7 +218,8 @@ class QMixSettings(Declared):
         LAYERS,
         None,
         "The agents' fully connected layers, by which they differ: dense (all share every weight), independent (a "
-        "network of each agent's own, a baseline), or one of your own; null takes the algorithm's.",
+        "network of each agent's own, a baseline), hyper (each agent's made by a network from its id, a baseline), or "
+        "one of your own; null takes the algorithm's.",
     )
     layer_options: dict[str, Any] = part_options(LAYERS)
     mixer: str = named_part(MIXERS, "qmix", "What makes one value of the agents': qmix, vdn, independent, or your own.")

@@ -7,6 +7,7 @@ from k24_rllib.sparsity.diversity import (
     pattern_orthogonality_loss,
     similarity_floor,
 )
+from k24_rllib.sparsity.hyper import HyperLinear, HyperWeights
 from k24_rllib.sparsity.joint import JointPatterns
 from k24_rllib.sparsity.kaleidoscope import KaleidoscopeLinear, kaleidoscope_diversity_loss
 from k24_rllib.sparsity.layer import LAYERS, DenseLinear, IndependentLinear, JointWeights, LayerWeights, MaskedLayer
@@ -41,6 +42,8 @@ __all__ = [
     "AdaptiveDiversityCoefficient",
     "DenseLinear",
     "EMAActivationTracker",
+    "HyperLinear",
+    "HyperWeights",
     "IndependentLinear",
     "JointPatterns",
     "JointWeights",

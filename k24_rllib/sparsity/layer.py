@@ -140,13 +140,14 @@ class MaskedLayer(nn.Module, ABC):
             raise ValueError(f"x: got shape {list(x.shape)}, expected [{groups}, rows, {self.in_features}]")
         if track is not None:
             self.observe(x, track, made)
-        y = self.multiply(x, made.weights)
+        y = self.multiply(x, made)
         if self.owner_gain is None or self.owner_bias is None:
             return y
         return torch.addcmul(self.owner_bias.unsqueeze(1), y, self.owner_gain.unsqueeze(1))
 
-    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
+    def multiply(self, x: Tensor, made: LayerWeights) -> Tensor:
         """Returns `x[a] @ weights[a].T + bias`: one flat product where all are views of one matrix, else `A`."""
+        weights = made.weights
         if weights.stride(0) == 0 or weights.shape[0] == 1:
             return F.linear(x, weights[0], self.bias)
         if self.bias is None:
@@ -229,11 +230,11 @@ class IndependentLinear(MaskedLayer):
         """Returns the weights as they are, `[A, J, I]`."""
         return self.weight
 
-    def multiply(self, x: Tensor, weights: Tensor) -> Tensor:
+    def multiply(self, x: Tensor, made: LayerWeights) -> Tensor:
         """Returns `x[a] @ weights[a].T + bias[a]`."""
         if self.bias is None:
-            return torch.bmm(x, weights.mT)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, weights.mT)
+            return torch.bmm(x, made.weights.mT)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, made.weights.mT)
 
     def memory(self) -> Memory:
         """Returns the memory that acting needs for this layer: everything once for each owner."""

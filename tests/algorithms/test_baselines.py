@@ -13,6 +13,7 @@ from k24_rllib.sparsity import SemiStructuredLinear
 BASELINES: dict[str, Callable[[], QMixConfig]] = {
     "shared": QMixConfig,
     "independent": lambda: QMixConfig().training(layer="independent"),
+    "hyper": lambda: QMixConfig().training(layer="hyper", layer_options={"embedding_dim": 4, "hypernet_dim": 3}),
     "k24": lambda: K24QMixConfig().k24(total_env_steps=200),
     "kaleidoscope": lambda: KaleidoscopeQMixConfig().kaleidoscope(total_env_steps=200),
 }
@@ -104,6 +105,10 @@ def test_parameters_are_counted(small, bare_policy, hidden: int) -> None:
     }
     assert found["independent"]["parameters_trained"] == 2 * dense + mixer
     assert found["independent"]["parameters_team"] == 2 * found["independent"]["parameters_agent"] == 2 * dense
+    made_by = 4 * (2 * 4 + 3 * (4 + 1)) + 3 * connected  # four layers' embeddings, hidden layers and last layers
+    assert found["hyper"]["parameters_trained"] == made_by + gru + mixer
+    assert found["hyper"]["parameters_team"] == 2 * connected + gru
+    assert found["hyper"]["parameters_agent"] == dense
     assert found["k24"]["parameters_trained"] == dense + mixer + 2 * masked  # alpha
     assert found["k24"]["parameters_team"] == dense
     assert found["k24"]["parameters_agent"] == pytest.approx(dense - masked / 2, abs=hidden)  # a ragged last group

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 CONFIGS = {
     "QMix": QMixConfig,
     "independent networks": lambda: QMixConfig().training(layer="independent"),
+    "hyper": lambda: QMixConfig().training(layer="hyper"),
     "K24QMix": lambda: K24QMixConfig().k24(total_env_steps=200),
     "KaleidoscopeQMix": lambda: KaleidoscopeQMixConfig().kaleidoscope(total_env_steps=200),
 }

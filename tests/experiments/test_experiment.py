@@ -35,6 +35,7 @@ METHODS = {
     "shared_mask": ("K24QMix", {"total_env_steps", "div_coef", "shared_mask"}),
     "kaleidoscope": ("KaleidoscopeQMix", {"total_env_steps"}),
     "independent": ("QMix", {"layer"}),
+    "hyper": ("QMix", {"layer"}),
     "half_width": ("QMix", {"hidden_dim"}),
 }
 """What each method's example runs, and the keys that it has beyond those of dense QMIX's."""

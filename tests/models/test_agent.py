@@ -125,7 +125,7 @@ def test_names_of_parameters_are_those_of_old_checkpoints() -> None:
     assert set(made.state_dict()) == before
 
 
-@pytest.mark.parametrize("layer", ["dense", "independent", "2:4", "kaleidoscope"])
+@pytest.mark.parametrize("layer", ["dense", "independent", "hyper", "2:4", "kaleidoscope"])
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_it_matters_whose_rows_are_whose_unless_all_weights_are_the_same(layer: str, recurrent: bool) -> None:
     assert make_agent(layer, recurrent=recurrent).tells_owners_apart is (layer != "dense")

@@ -9,7 +9,7 @@ from k24_rllib.models import GRUAgent, layer_factory
 from k24_rllib.sparsity import LAYERS, MaskedLayer
 
 A, ROWS, FEATURES, OUT = 3, 5, 8, 4
-LAYER_NAMES = ["dense", "independent", "2:4", "kaleidoscope"]
+LAYER_NAMES = ["dense", "independent", "hyper", "2:4", "kaleidoscope"]
 
 
 def make(name: str, owner_scale: bool = True) -> MaskedLayer:

@@ -9,7 +9,7 @@ from k24_rllib.models import Agent, FeedforwardAgent, GRUAgent, OwnerGroups, lay
 from k24_rllib.sparsity import LAYERS
 
 OWNERS, AGENTS, STEPS, EPISODES, INPUT, ACTIONS = 4, 3, 5, 6, 9, 2
-KINDS = ["2:4", "kaleidoscope", "independent", "dense"]
+KINDS = ["2:4", "kaleidoscope", "independent", "hyper", "dense"]
 
 
 def random_owners(seed: int = 0, owners: int = OWNERS, agents: int = AGENTS) -> np.ndarray:

@@ -68,12 +68,12 @@ def test_a_misspelt_key_of_a_dict_is_refused() -> None:
 @pytest.mark.parametrize(
     ("make", "fitting"),
     [
-        (QMixConfig, {"dense", "independent", "kaleidoscope", "2:4"}),
+        (QMixConfig, {"dense", "independent", "hyper", "kaleidoscope", "2:4"}),
         (K24QMixConfig, {"2:4"}),
         (KaleidoscopeQMixConfig, {"kaleidoscope"}),
     ],
 )
-@pytest.mark.parametrize("layer", ["2:4", "kaleidoscope", "dense", "independent"])
+@pytest.mark.parametrize("layer", ["2:4", "kaleidoscope", "dense", "independent", "hyper"])
 def test_qmix_takes_any_layer_and_what_learns_masks_its_own_kind(small, make, fitting: set[str], layer: str) -> None:
     config = small(make()).training(layer=layer)
     if layer in fitting:

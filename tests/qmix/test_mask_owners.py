@@ -97,7 +97,7 @@ def greedy_alone(model: TeamModel, episodes: EpisodeBatch, copy: int, agent: int
     return chosen
 
 
-@pytest.mark.parametrize("layer", ["2:4", "kaleidoscope", "independent", "dense"])
+@pytest.mark.parametrize("layer", ["2:4", "kaleidoscope", "independent", "hyper", "dense"])
 def test_each_copys_agents_act_with_their_owners_weights(layer: str) -> None:
     model, env, seen = make_model(layer), Roles(COPIES), []
     if layer == "kaleidoscope":

@@ -23,6 +23,7 @@ LAYERS = {
     ),
     "2:8": lambda: K24QMixConfig().k24(pattern="2:8", ema_per_owner=True),
     "kaleidoscope": lambda: KaleidoscopeQMixConfig(),
+    "hyper": lambda: QMixConfig().training(layer="hyper", layer_options={"embedding_dim": 2, "hypernet_dim": 4}),
     "independent": lambda: QMixConfig().training(layer="independent", agent="feedforward", last_action_input=True),
 }
 

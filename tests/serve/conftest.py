@@ -67,6 +67,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "kaleidoscope": lambda: KaleidoscopeQMixConfig().training(last_action_input=True),
     "independent": lambda: QMixConfig().training(layer="independent", agent_id_input=False),
     "one mask scaled": lambda: K24QMixConfig().training(owner_scale=True).k24(shared_mask=True, div_coef=0.0),
+    "hyper": lambda: QMixConfig().training(layer="hyper"),
     "dense": lambda: QMixConfig(),
     "dense scaled": lambda: QMixConfig().training(owner_scale=True),
 }

@@ -17,7 +17,7 @@ from k24_rllib.serve.backend import make_backend
 from k24_rllib.serve.onnx_graph import write_onnx
 from k24_rllib.serve.torch_backend import ProgramBackend, write_program
 
-KINDS = ["2:4", "2:4 feedforward", "1:4 one mask", "kaleidoscope", "independent", "dense"]
+KINDS = ["2:4", "2:4 feedforward", "1:4 one mask", "kaleidoscope", "independent", "hyper", "dense"]
 FORMS = ["packed", "plain", "onnx"]
 SHARE_EQUAL = {"bfloat16": 0.97, "float16": 0.99, "int8": 0.95}
 """Of actions, at least, with weights in fewer bits; docs/serving.md has the shares of a trained team."""

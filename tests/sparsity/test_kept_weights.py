@@ -8,6 +8,7 @@ from torch import Tensor
 
 from k24_rllib.sparsity import (
     DenseLinear,
+    HyperLinear,
     IndependentLinear,
     KaleidoscopeLinear,
     MaskedLayer,
@@ -20,6 +21,8 @@ OWNERS = 3
 LAYERS = {
     "dense": lambda size: DenseLinear(size, 5, OWNERS),
     "independent": lambda size: IndependentLinear(size, 5, OWNERS),
+    "hyper": lambda size: HyperLinear(size, 5, OWNERS),
+    "hyper without bias": lambda size: HyperLinear(size, 5, OWNERS, bias=False),
     "2:4": lambda size: SemiStructuredLinear24(size, 5, OWNERS, masks="fixed_random"),
     "2:4 shared": lambda size: SemiStructuredLinear24(size, 5, OWNERS, shared_mask=True),
     "1:4 without bias": lambda size: SemiStructuredLinear(size, 5, OWNERS, n=1, bias=False),
