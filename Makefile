@@ -1,6 +1,7 @@
 # make train   train K-2:4 QMIX on simple_spread
 # make test    run all tests, two files side by side (TEST_PROCESSES=1: one after the other)
 # make lint    ruff and mypy
+# make site    the documentation as pages in site/, every link checked (search needs a server: python -m http.server -d site)
 # make reliability   long runs with faults (docs/reliability.md)
 # make tasks   every method on every task, as far as docs/data/tasks.csv lacks it (docs/tasks.md): hours
 # make venv    only build .venv
@@ -11,7 +12,7 @@ TEST_PROCESSES ?= 2
 READY := $(VENV)/.ready
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: train test lint reliability tasks venv clean
+.PHONY: train test lint site reliability tasks venv clean
 
 train: $(READY)
 	$(RUN) rllib train -f tuned_examples/k24_spread.yaml
@@ -31,6 +32,9 @@ lint: $(READY)
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
+site: $(READY)
+	$(RUN) NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 venv: $(READY)
 
 # The stamp is written last, so an installation that failed half-way is started again.
@@ -43,4 +47,4 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

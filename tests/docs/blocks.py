@@ -29,4 +29,5 @@ def named_files(document: Path) -> dict[str, str]:
 
 def commands(document: Path) -> list[str]:
     """Returns the `rllib` commands that a document tells on lines of their own, without comments."""
-    return [command.partition("#")[0].strip() for command in _COMMAND.findall(document.read_text())]
+    text = document.read_text().replace("\\\n", " ")  # a line that goes on in the next
+    return [command.partition("#")[0].strip() for command in _COMMAND.findall(text)]
