@@ -208,7 +208,9 @@ class K24QMixTorchPolicy(MaskedQMixTorchPolicy):
         pairs = zip(agent.layers(), online.layers, strict=True)
         return AgentWeights(
             [
-                layer.masked_as(its) if isinstance(its, PatternWeights) else layer.make_weights(explore=False)
+                layer.masked_as(its)
+                if isinstance(layer, SemiStructuredLinear) and isinstance(its, PatternWeights)
+                else layer.make_weights(explore=False)
                 for layer, its in pairs
             ]
         )
