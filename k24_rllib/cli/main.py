@@ -19,6 +19,7 @@ usage: {program} train -f FILE [options]
        {program} play CHECKPOINT [options]
        {program} compare RUN_OR_YAML... [options]
        {program} report RUN... [options]
+       {program} watch RUN [options]
        {program} export CHECKPOINT [options]
        {program} inspect FILE
        {program} config [ALGORITHM] [options]
@@ -32,6 +33,7 @@ commands:
   play        greedy episodes as a film, and their returns
   compare     several methods and seeds, run or read: a table and a figure with intervals
   report      a run, a comparison or a search as one HTML page
+  watch       such a page while a run goes on
   export      write a checkpoint's team to a file that acts without Ray
   inspect     what is in such a file: layers, bytes, patterns
   config      every setting: default, bounds, what it does; or a file to start from
@@ -44,7 +46,7 @@ example:
   {program} train -f tuned_examples/k24_spread.yaml
 """
 
-COMMANDS = ("train", "evaluate", "play", "compare", "report", "export", "inspect", "config", "bench")
+COMMANDS = ("train", "evaluate", "play", "compare", "report", "watch", "export", "inspect", "config", "bench")
 """Each is a module of this package with `run(program, words)`, imported when it is asked for."""
 _SAID_BY_US = "^A worker died or was killed while executing|killed due to memory pressure"
 """Ray's pages about dead workers, for which trials say a line; Ray reads the switch when it is imported."""

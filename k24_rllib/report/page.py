@@ -21,6 +21,7 @@ from typing import Any
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("charts.js", "masks.js", "episode.js", "page.js")
+LIVE_SCRIPT = "live.js"
 DIGITS = 6
 """Of a number in the page; float32 has as many."""
 
@@ -104,8 +105,13 @@ class Page:
     sections: Sequence[Section] = field(default_factory=list)
 
 
-def render(page: Page) -> str:
-    """Returns the page as HTML, which refers to nothing outside itself."""
+def render(page: Page, live: str = "") -> str:
+    """Returns the page as HTML, which refers to nothing outside itself.
+
+    Args:
+        page: What it shows.
+        live: Which version of a page this is that `report.live` serves and that renews itself; nothing for a file.
+    """
     from k24_rllib import __version__
 
     drawn = [
@@ -119,8 +125,9 @@ def render(page: Page) -> str:
     return _template().render(
         page=page,
         data=_as_json({"sections": drawn, "looks": _looks()}),
+        live=live,
         style=_source("report.css"),
-        scripts=[_source(name) for name in SCRIPTS],
+        scripts=[_source(name) for name in (*SCRIPTS, *([LIVE_SCRIPT] if live else []))],
         version=__version__,
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -46,6 +46,7 @@ def test_version(call: Callable[..., subprocess.CompletedProcess[str]]) -> None:
         ("export", "--format --dtype --out --observations --import -v"),
         ("inspect", "FILE -v"),
         ("play", "--episodes --seed --gif --import -v"),
+        ("watch", "--port --open --import -v"),
         ("report", "--out --open --import -v"),
         ("compare", "--seeds --out --set --stop --at --window --metric --csv --json --figure --no-return -v"),
     ],

@@ -84,12 +84,11 @@ class Tags(HTMLParser):
             self.text += data
 
 
-def browse(file: Path, *, width: int = 1280, words: Sequence[str] = ()) -> tuple[str, str]:
-    """Opens a page in headless Chromium, and returns its document after the scripts ran, and what the console said."""
+def browse(page: Path | str, *, width: int = 1280, words: Sequence[str] = ()) -> tuple[str, str]:
+    """Opens a file or an address in headless Chromium; returns the document after scripts ran, and the console."""
     assert CHROMIUM is not None
+    address = page if isinstance(page, str) else page.absolute().as_uri()
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     options += [f"--window-size={width},2000", "--dump-dom", *words]
-    done = subprocess.run(
-        [CHROMIUM, *options, file.absolute().as_uri()], capture_output=True, text=True, check=True, timeout=300
-    )
+    done = subprocess.run([CHROMIUM, *options, address], capture_output=True, text=True, check=True, timeout=300)
     return done.stdout, "\n".join(told for told in done.stderr.splitlines() if "CONSOLE" in told)

@@ -114,6 +114,20 @@ class LineChart {
     return [...tools, this.reset];
   }
 
+  /* What the reader chose, by which a chart of the same lines with more points goes on. */
+  state() {
+    const hidden = this.chart.lines.filter((_, index) => this.hidden.has(index)).map((line) => line.name);
+    return { hidden, zoom: this.zoom, logY: this.logY, cursor: this.cursor };
+  }
+
+  restore({ hidden, zoom, logY, cursor }) {
+    const buttons = this.plot.parentElement.querySelectorAll(".legend button:not(.tool)");
+    this.chart.lines.forEach((line, index) => { if (hidden.includes(line.name)) buttons[index].click(); });
+    if (logY) [...this.plot.parentElement.querySelectorAll(".tool")].find((tool) => tool.textContent === "log")?.click();
+    this.setZoom(zoom);
+    this.setCursor(cursor);
+  }
+
   setZoom(range) {
     this.zoom = range;
     this.reset.hidden = range === null;
@@ -274,8 +288,12 @@ class LineChart {
       const [a, b] = [this.now.x.place(from), inPlot(event)].sort((one, other) => one - other);
       shape("rect", { x: a, y: MARGIN.top, width: b - a, height: CHART_HEIGHT - MARGIN.bottom - MARGIN.top, fill: "#0072b2", opacity: 0.15 }, this.over);
     });
-    this.plot.addEventListener("pointerdown", (event) => { if (event.pointerType === "mouse") from = this.now.x.back(inPlot(event)); });
-    window.addEventListener("pointerup", (event) => {
+    this.plot.addEventListener("pointerdown", (event) => { 
+      if (event.pointerType !== "mouse") return;
+      from = this.now.x.back(inPlot(event));
+      this.plot.setPointerCapture(event.pointerId);  // the button may come up elsewhere
+    });
+    this.plot.addEventListener("pointerup", (event) => {
       if (from === null) return;
       const [a, b] = [from, this.now.x.back(inPlot(event))].sort((one, other) => one - other);
       from = null;

@@ -52,6 +52,15 @@ class Episode {
     this.playing.textContent = "play";
   }
 
+  state() {
+    return { at: this.at, plays: this.timer !== null };
+  }
+
+  restore({ at, plays }) {
+    this.go(at);
+    if (plays && this.at < this.steps) this.toggle();
+  }
+
   go(step) {
     this.at = clamp(step, this.steps + 1);
     this.slider.value = this.at;

@@ -56,6 +56,22 @@ class MaskPicture {
     this.draw();
   }
 
+  /* What the reader chose, by which the same layers' picture of other weights goes on. */
+  state() {
+    const chosen = [this.layer, this.view, this.first, this.second].map((select) => select.selectedIndex);
+    return { chosen, zoom: this.zoom.value, cell: this.cell };
+  }
+
+  restore({ chosen: [layer, view, first, second], zoom, cell }) {
+    if (layer >= this.layers.length) return;
+    this.layer.selectedIndex = layer;
+    this.setLayer();
+    [this.view.selectedIndex, this.first.selectedIndex, this.second.selectedIndex] = [view, first, second];
+    this.zoom.value = zoom;
+    this.cell = cell;
+    this.draw();
+  }
+
   keeps(owner, output, input) {
     const { outputs, inputs } = this.now;
     return this.kept[(owner * outputs + output) * inputs + input];
