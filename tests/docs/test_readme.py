@@ -1,4 +1,4 @@
-"""Snippets of the README and the pages it leads to are run from their text, with smaller numbers; settings shown are true."""
+"""Snippets of the README and of pages it leads to are run from their text, with smaller numbers."""
 
 from __future__ import annotations
 
